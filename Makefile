@@ -1,0 +1,114 @@
+# Revops. `make` lists the commands.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+UV_VERSION := 0.9.30
+VENV := .venv
+EMBEDDING_VENV := .venv-embedding
+BIN := $(VENV)/bin
+WEB_PORT ?= 8080
+# Where pip looks for torch besides its usual index. Without a GPU, TORCH_INDEX=https://download.pytorch.org/whl/cpu saves 3 GB.
+TORCH_INDEX ?=
+
+export PYTHONPATH := $(CURDIR)/plugins
+# Two installs at a time would break each other: the second waits.
+LOCKED := flock .install.lock
+LOCAL = $(BIN)/python -m revops.local
+
+.PHONY: help
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | awk -F'\t' '{printf "  %-10s %s\n", $$1, $$2}'
+
+.PHONY: install
+install: $(VENV)/.installed $(EMBEDDING_VENV)/.installed  ## install what the embedded stack and the tests need
+
+$(VENV)/.installed: requirements.txt requirements-dev.txt constraints.txt
+	@$(LOCKED) $(MAKE) _install
+
+$(EMBEDDING_VENV)/.installed: $(VENV)/.installed include/embedding/requirements.txt include/embedding/requirements-dev.txt include/embedding/constraints.txt
+	@$(LOCKED) $(MAKE) _install-embedding
+
+.PHONY: _install
+_install:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Revops needs Python 3.11 or newer; set PYTHON=python3.11")'
+	@if [ ! -f $(VENV)/.installed ] || [ -n "$$(find requirements*.txt constraints.txt -newer $(VENV)/.installed)" ]; then \
+	  echo "installing Airflow and tools into $(VENV)"; \
+	  $(PYTHON) -m venv $(VENV); \
+	  $(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements-dev.txt; \
+	  touch $(VENV)/.installed; \
+	fi
+
+# torch comes by pip, which honours the machine's pip configuration (a CPU index, a local wheel); the rest by uv, which is fast.
+.PHONY: _install-embedding
+_install-embedding:
+	@if [ ! -f $(EMBEDDING_VENV)/.installed ] || [ -n "$$(find include/embedding/*.txt -newer $(EMBEDDING_VENV)/.installed)" ]; then \
+	  echo "installing the encoder (torch, FlagEmbedding) into $(EMBEDDING_VENV)"; \
+	  $(PYTHON) -m venv $(EMBEDDING_VENV); \
+	  $(EMBEDDING_VENV)/bin/pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
+	    $$(grep -E '^torch==' include/embedding/requirements.txt | cut -d' ' -f1); \
+	  $(BIN)/uv pip install --quiet --python $(EMBEDDING_VENV)/bin/python -r include/embedding/requirements-dev.txt; \
+	  touch $(EMBEDDING_VENV)/.installed; \
+	fi
+
+.PHONY: demo
+demo: install  ## run everything on sample sources and print a report; again: incremental
+	@$(LOCAL) demo
+
+.PHONY: start
+start: install  ## start the stack with the web UI in the background (WEB_PORT=8080)
+	@$(LOCAL) start --web-port $(WEB_PORT)
+
+.PHONY: stop
+stop: $(VENV)/.installed  ## stop the stack
+	@$(LOCAL) stop
+
+.PHONY: run
+run: install  ## one DAG run in the foreground (DAG=odoo)
+	@test -n "$(DAG)" || { echo "usage: make run DAG=odoo"; exit 2; }
+	@$(LOCAL) run $(DAG)
+
+.PHONY: task
+task: install  ## one task by `airflow tasks test` (DAG=odoo TASK=extract.crm_lead)
+	@test -n "$(DAG)" -a -n "$(TASK)" || { echo "usage: make task DAG=odoo TASK=extract.crm_lead"; exit 2; }
+	@$(LOCAL) task $(DAG) $(TASK)
+
+.PHONY: setup
+setup: $(VENV)/.installed  ## create and migrate the warehouse that the connection revops_core names
+	@$(LOCAL) setup
+
+.PHONY: psql
+psql: $(VENV)/.installed  ## psql on the embedded warehouse (ARGS='-Atc "select 1"')
+	@$(LOCAL) psql $(ARGS)
+
+.PHONY: search
+search: install  ## hybrid search (Q="kubernetes for a bank")
+	@test -n "$(Q)" || { echo 'usage: make search Q="kubernetes for a bank"'; exit 2; }
+	@$(LOCAL) search "$(Q)"
+
+.PHONY: lint
+lint: $(VENV)/.installed  ## check style, types and SQL
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/sqlfluff lint --processes 2 --disable-progress-bar include/sql
+
+.PHONY: test
+test: install lint  ## run all tests
+	$(EMBEDDING_VENV)/bin/python -m pytest -q tests/embedding
+	$(BIN)/python -m pytest -q --ignore=tests/embedding
+
+.PHONY: lock
+lock: $(VENV)/.installed  ## renew constraints.txt from requirements*.txt
+	sed -i.old 's/^-c constraints.txt//' requirements.txt
+	$(BIN)/uv pip compile --quiet --strip-extras --universal --python-version 3.11 --upgrade requirements-dev.txt -o constraints.txt || { mv requirements.txt.old requirements.txt; exit 1; }
+	mv requirements.txt.old requirements.txt
+
+.PHONY: clean
+clean:  ## stop the stack and remove everything this checkout has made, the embedded databases included
+	@if [ -x $(BIN)/python ]; then home=$$($(BIN)/python -c 'from revops.local.paths import state_home; print(state_home())'); \
+	  $(LOCAL) stop; rm -rf "$$home"; fi
+	rm -rf $(VENV) $(EMBEDDING_VENV) .install.lock .mypy_cache .ruff_cache .pytest_cache

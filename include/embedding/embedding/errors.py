@@ -1,0 +1,50 @@
+"""Exit codes of the command line, and the exceptions behind them."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Say why the process ended; 1 is left to Python, for a defect of ours."""
+
+    OK = 0
+    USAGE = 2
+    MODEL = 3
+    GPU = 4
+    INPUT = 5
+    OUTPUT = 6
+
+
+class EmbeddingError(Exception):
+    """Carry a message for people (what, where, remedy) and the exit code that belongs to it."""
+
+    exit_code = ExitCode.USAGE
+
+
+class UsageError(EmbeddingError):
+    """Report options that contradict each other or the model."""
+
+
+class ModelError(EmbeddingError):
+    """Report a model directory that is missing, incomplete or damaged."""
+
+    exit_code = ExitCode.MODEL
+
+
+class GpuError(EmbeddingError):
+    """Report a required GPU that is absent, or one whose memory is too small."""
+
+    exit_code = ExitCode.GPU
+
+
+class InputError(EmbeddingError):
+    """Report an input file that does not keep the contract."""
+
+    exit_code = ExitCode.INPUT
+
+
+class OutputError(EmbeddingError):
+    """Report an output directory that cannot be written, or that another run is writing."""
+
+    exit_code = ExitCode.OUTPUT

@@ -1,0 +1,105 @@
+"""Finished work on disk: Parquet shards that appear whole or not at all, named after what they hold."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from embedding.encoder import Embeddings
+from embedding.errors import OutputError
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Name one output file: its place in the run and the number of its documents."""
+
+    index: int
+    path: Path
+    documents: int
+
+
+def name_shard(directory: Path, hashes: pa.ChunkedArray, *, index: int, identity: str) -> Shard:
+    """Derive a shard's name from the model's identity and the text hashes: other work never looks done."""
+    digest = hashlib.sha256(identity.encode())
+    for value in hashes.to_pylist():
+        digest.update(len(value).to_bytes(4) + value)
+    path = directory / f"part-{index:05d}-{digest.hexdigest()[:16]}.parquet"
+    return Shard(index=index, path=path, documents=len(hashes))
+
+
+def is_finished(shard: Shard) -> bool:
+    """Tell whether the shard is on disk, whole and readable."""
+    try:
+        return bool(pq.read_metadata(shard.path).num_rows == shard.documents)
+    except (pa.ArrowException, OSError):
+        return False
+
+
+@contextmanager
+def open_output(directory: Path) -> Iterator[None]:
+    """Create the directory, lock out other runs, and remove what an interrupted run left half-written."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        handle = os.open(directory, os.O_RDONLY)
+    except OSError as error:
+        raise _unwritable(directory, error) from error
+    try:
+        _lock(directory, handle)
+        for stale in directory.glob("part-*.tmp"):
+            stale.unlink()
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(directory: Path, handle: int) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OutputError(f"another run is writing {directory}: wait for it, or use another --output") from error
+
+
+def write_shard(shard: Shard, table: pa.Table) -> None:
+    """Write aside, flush to disk, then rename: a reader sees the whole file or none; raises OutputError."""
+    aside = shard.path.with_suffix(".tmp")
+    try:
+        with aside.open("wb") as file:
+            pq.write_table(table, file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(shard.path)
+        directory = os.open(shard.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise _unwritable(shard.path.parent, error) from error
+
+
+def to_table(hashes: pa.ChunkedArray, embeddings: Embeddings, *, metadata: Mapping[str, str]) -> pa.Table:
+    """Lay out one shard; dense is halved to float16, as halfvec stores it."""
+    sparse = embeddings.sparse
+    dense = pa.array(embeddings.dense.astype(np.float16).ravel())
+    columns = {
+        "text_hash": hashes,
+        "dense": pa.FixedSizeListArray.from_arrays(dense, embeddings.dense.shape[1]),
+        "sparse_ids": pa.ListArray.from_arrays(sparse.offsets, sparse.ids),
+        "sparse_weights": pa.ListArray.from_arrays(sparse.offsets, sparse.weights),
+        "tokens": pa.array(embeddings.tokens, pa.int32()),
+        "truncated": pa.array(embeddings.truncated),
+    }
+    return pa.table(columns).replace_schema_metadata(dict(metadata))
+
+
+def _unwritable(directory: Path, error: OSError) -> OutputError:
+    return OutputError(f"cannot write to {directory} ({error.strerror}): check its owner, rights and free space")

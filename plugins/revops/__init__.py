@@ -1,0 +1,1 @@
+"""Revops: Odoo and ACE in one warehouse, extracted, checked, searchable and matched."""

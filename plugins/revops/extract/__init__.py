@@ -1,0 +1,1 @@
+"""Source to raw: plain functions over two connections, without Airflow."""

@@ -1,0 +1,1 @@
+"""Connections: the only place that asks Airflow for one."""

@@ -1,0 +1,90 @@
+"""Command line of the embedded stack: `python -m revops.local COMMAND`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+
+import psycopg
+import structlog
+from rich.console import Console
+
+from revops.embedding import EncoderError
+from revops.errors import describe
+from revops.hooks.postgres import ConnectionSettingError
+from revops.local import commands
+from revops.local.postgres import PostgresError
+from revops.local.stack import WEB_PORT
+from revops.search import SearchError
+from revops.settings import SettingsError
+from revops.sources import SourceFileError
+from revops.warehouse_setup import SetupError
+
+Call = Callable[[Console, argparse.Namespace], int]
+
+PLAIN_WIDTH = 140
+INTERRUPTED = 130
+
+EXPECTED = (
+    *commands.EXPECTED_ERRORS,
+    ConnectionSettingError,
+    EncoderError,
+    PostgresError,
+    SearchError,
+    SettingsError,
+    SetupError,
+    SourceFileError,
+)
+
+
+def main() -> int:
+    """Run one command; expected failures end in a sentence and exit code 1, not in a traceback."""
+    # Progress is for people here; the records of the work are in ops and in Airflow's logs.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    arguments = _parser().parse_args()
+    console = Console(soft_wrap=True) if sys.stdout.isatty() else Console(width=PLAIN_WIDTH, soft_wrap=True)
+    try:
+        return int(arguments.call(console, arguments))
+    except EXPECTED as error:
+        console.print("[red]error:[/] ", end="")
+        console.print(str(error), highlight=False, markup=False)
+    except psycopg.Error as error:
+        console.print(f"[red]error:[/] {describe(error)}", highlight=False)
+    except OSError as error:
+        console.print(f"[red]error:[/] {error.filename or ''} {error.strerror or error}", highlight=False)
+    except KeyboardInterrupt:
+        console.print("interrupted; what was begun is undone, and the next run works")
+        return INTERRUPTED
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="revops.local", description=__doc__)
+    subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, text: str, call: Call) -> argparse.ArgumentParser:
+        added = subcommands.add_parser(name, help=text)
+        added.set_defaults(call=call)
+        return added
+
+    command("demo", "everything, on sample sources", lambda console, _: commands.demo(console))
+    run = command("run", "one DAG run in the foreground", lambda console, a: commands.run(console, a.dag))
+    run.add_argument("dag")
+    start = command("start", "the stack with the web UI", lambda console, a: commands.start(console, a.web_port))
+    start.add_argument("--web-port", type=int, default=WEB_PORT)
+    command("stop", "stop the stack", lambda console, _: commands.stop(console))
+    task = command("task", "one task by `airflow tasks test`", lambda console, a: commands.task(console, a.dag, a.task))
+    task.add_argument("dag")
+    task.add_argument("task")
+    command("setup", "create and migrate the warehouse", lambda console, _: commands.setup(console))
+    psql = command("psql", "psql on the embedded warehouse", lambda _, a: commands.psql(a.arguments))
+    psql.add_argument("arguments", nargs=argparse.REMAINDER)
+    search = command("search", "hybrid search", lambda console, a: commands.search(console, a.query))
+    search.add_argument("query")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

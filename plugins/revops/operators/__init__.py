@@ -1,0 +1,1 @@
+"""Airflow operators: thin, over the plain functions of the package."""

@@ -1,0 +1,50 @@
+"""Tell Airflow which failures are worth a retry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from airflow.sdk.exceptions import AirflowFailException
+
+from revops.embedding import EncoderError
+from revops.errors import describe, is_transient
+from revops.extract.catalog import ExtractError
+from revops.hooks.postgres import ConnectionSettingError
+from revops.quality.checks import CheckFileError
+from revops.quality.record import QualityGateError
+from revops.settings import SettingsError
+from revops.sources import SourceFileError
+from revops.transform import TransformError
+from revops.warehouse_setup import SetupError
+
+# A retry of these finds the same configuration, data or checks: they fail at once, with their own words.
+PERMANENT = (
+    CheckFileError,
+    ConnectionSettingError,
+    EncoderError,
+    ExtractError,
+    QualityGateError,
+    SettingsError,
+    SetupError,
+    SourceFileError,
+    TransformError,
+)
+
+
+@contextmanager
+def failing_fast() -> Iterator[None]:
+    """Turn errors that a retry can't mend into AirflowFailException; let the others be retried.
+
+    Messages never quote row values: of a database error only the first line is kept.
+    """
+    try:
+        yield
+    except PERMANENT as error:
+        raise AirflowFailException(str(error)) from error
+    except psycopg.Error as error:
+        message = str(error) if error.sqlstate is None else describe(error)
+        if is_transient(error):
+            raise ConnectionError(f"{message} (passing fault, tried again)") from None
+        raise AirflowFailException(message) from None

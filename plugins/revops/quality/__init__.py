@@ -1,0 +1,1 @@
+"""Data quality: Soda runs, scores and gates."""

@@ -1,0 +1,114 @@
+"""Hybrid search: by meaning, by weighted words, by full text and by title, fused by rank."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from revops.embedding import encode_texts
+from revops.settings import Settings
+
+
+class SearchError(RuntimeError):
+    """Nothing can be searched yet; the message says what to run."""
+
+
+@dataclass(frozen=True)
+class QueryVectors:
+    """A query as the model sees it: a dense vector and pairs of token id and weight."""
+
+    dense: list[float]
+    sparse: dict[int, float]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A document found, with its rank in each of the four rankings; None where that ranking does not have it."""
+
+    entity: str
+    entity_id: str
+    title: str
+    score: float
+    dense_rank: int | None
+    sparse_rank: int | None
+    text_rank: int | None
+    title_rank: int | None
+
+    @property
+    def reasons(self) -> str:
+        """Why the document was found, e.g. `meaning #1, words #3`."""
+        ranks = {
+            "meaning": self.dense_rank,
+            "weighted words": self.sparse_rank,
+            "words": self.text_rank,
+            "title": self.title_rank,
+        }
+        return ", ".join(f"{name} #{rank}" for name, rank in ranks.items() if rank is not None)
+
+
+def encode_queries(settings: Settings, queries: list[str]) -> list[QueryVectors]:
+    """Encode queries with the configured model, in their order; one start of the encoder for all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    hashes = [hashlib.sha256(query.encode()).digest() for query in queries]
+    with tempfile.TemporaryDirectory(prefix="revops-queries-") as scratch:
+        folder = Path(scratch)
+        (folder / "in").mkdir()
+        schema = pa.schema([("text_hash", pa.binary(32)), ("text", pa.string())])
+        pq.write_table(
+            pa.table({"text_hash": hashes, "text": queries}, schema=schema), folder / "in" / "queries.parquet"
+        )
+        encode_texts(settings, source=folder / "in", output=folder / "out", prompt="query")
+        rows = [row for path in sorted((folder / "out").glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+    return [
+        QueryVectors(
+            [float(value) for value in row["dense"]],
+            dict(zip(row["sparse_ids"], row["sparse_weights"], strict=True)),
+        )
+        for row in rows
+    ]
+
+
+def find_documents(
+    warehouse: psycopg.Connection,
+    query: str,
+    vectors: QueryVectors,
+    *,
+    limit: int = 10,
+    entities: list[str] | None = None,
+) -> list[Hit]:
+    """Return the best documents for a query, best first; raises SearchError when no model has vectors yet."""
+    from pgvector import HalfVector, SparseVector
+    from pgvector.psycopg import register_vector
+
+    register_vector(warehouse)
+    model = warehouse.execute(
+        "select model_id, dimensions, sparse_dimensions from search.embedding_model where is_current"
+    ).fetchone()
+    if model is None:
+        raise SearchError("nothing has been embedded yet. Remedy: run the DAGs odoo and ace (`make demo`).")
+    model_id, dimensions, sparse_dimensions = model
+    if len(vectors.dense) != dimensions:
+        raise SearchError(
+            f"the query has {len(vectors.dense)} dimensions, the current model {dimensions}. "
+            "Remedy: REVOPS_EMBEDDING_MODEL must be the model that the documents were embedded with."
+        )
+    rows: list[Any] = warehouse.execute(
+        "select entity, entity_id, title, score, dense_rank, sparse_rank, text_rank, title_rank "
+        "from search.hybrid(%s, %s, %s, %s, %s, %s)",
+        (
+            query,
+            HalfVector(vectors.dense),
+            SparseVector(vectors.sparse, sparse_dimensions),
+            model_id,
+            limit,
+            entities,
+        ),
+    ).fetchall()
+    return [Hit(*row) for row in rows]

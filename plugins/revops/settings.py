@@ -1,0 +1,181 @@
+"""The environment as validated settings: every fault named at once, with an example."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import unquote, urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+PLACEHOLDER = "CHANGE_ME"
+SECRETS_BACKEND = "AIRFLOW__SECRETS__BACKEND"
+
+
+CONNECTION_VARIABLES = (
+    "AIRFLOW_CONN_ODOO_SOURCE",
+    "AIRFLOW_CONN_ACE_SOURCE",
+    "AIRFLOW_CONN_REVOPS_CORE",
+    "AIRFLOW_CONN_SMTP_DEFAULT",
+)
+
+
+class SettingsError(ValueError):
+    """One or more variables are missing or malformed; the message lists each with an example."""
+
+
+def _database(value: str) -> str:
+    if value.lstrip().startswith("{"):
+        return _database_as_json(value)
+    parts = urlsplit(value)
+    if parts.scheme not in ("postgres", "postgresql"):
+        raise ValueError("must start with postgresql://")
+    if not parts.hostname or not parts.path.strip("/"):
+        raise ValueError("needs a host and a database")
+    try:
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError("has a port that is no number") from error
+    return _without_placeholder(unquote(value))
+
+
+def _database_as_json(value: str) -> str:
+    try:
+        fields: dict[str, Any] = json.loads(value)
+    except ValueError as error:
+        raise ValueError("is neither a URI nor JSON") from error
+    if fields.get("conn_type") not in ("postgres", "postgresql") or not fields.get("host") or not fields.get("schema"):
+        raise ValueError("as JSON needs conn_type postgres, host and schema (the database)")
+    return _without_placeholder(value)
+
+
+def _mail_server(value: str) -> str:
+    if not value.lstrip().startswith("{") and urlsplit(value).scheme != "smtp":
+        raise ValueError("must start with smtp://")
+    return _without_placeholder(value)
+
+
+def _without_placeholder(value: str) -> str:
+    if PLACEHOLDER in value:
+        raise ValueError(f"still holds {PLACEHOLDER}")
+    return value
+
+
+def _addresses(value: str) -> str:
+    for address in value.split(","):
+        local, at, domain = address.strip().partition("@")
+        if not (local and at and domain) or any(character.isspace() for character in address.strip()):
+            raise ValueError(f"{address.strip()!r} is not an e-mail address")
+    return _without_placeholder(value)
+
+
+def _existing(value: Path) -> Path:
+    if not value.exists():
+        raise ValueError(f"{value} does not exist")
+    return value
+
+
+Database = Annotated[str, AfterValidator(_database)]
+MailServer = Annotated[str, AfterValidator(_mail_server)]
+
+
+class Settings(BaseModel):
+    """What the environment says. Connections are kept as written, for Airflow reads them; None: not set there."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    odoo_source: Annotated[
+        Database | None,
+        Field(
+            alias="AIRFLOW_CONN_ODOO_SOURCE",
+            examples=[
+                (
+                    "postgresql://reader:password@c303-prod-aurora.cluster-cqhl8dhxcebr.us-east-1.rds.amazonaws.com"
+                    ":5432/odoo?sslmode=verify-full&sslrootcert=/path/to/aws-ca.pem"
+                )
+            ],
+        ),
+    ] = None
+    ace_source: Annotated[
+        Database | None,
+        Field(
+            alias="AIRFLOW_CONN_ACE_SOURCE",
+            examples=["postgresql://reader:password@host:5432/c303_prod_apn_01?sslmode=verify-full"],
+        ),
+    ] = None
+    revops_core: Annotated[
+        Database | None,
+        Field(
+            alias="AIRFLOW_CONN_REVOPS_CORE",
+            examples=["postgresql://revops:password@host:5432/revops_core?sslmode=verify-full"],
+        ),
+    ] = None
+    smtp_default: Annotated[
+        MailServer | None,
+        Field(
+            alias="AIRFLOW_CONN_SMTP_DEFAULT",
+            examples=["smtp://user:password@smtp.example.com:587/?disable_ssl=true&from_email=airflow%40example.com"],
+        ),
+    ] = None
+    alert_email: Annotated[
+        str,
+        AfterValidator(_addresses),
+        Field(alias="REVOPS_ALERT_EMAIL", examples=["data-team@example.com,on-call@example.com"]),
+    ]
+    embedding_python: Annotated[
+        Path,
+        AfterValidator(_existing),
+        Field(alias="REVOPS_EMBEDDING_PYTHON", examples=["/opt/embedding/bin/python"]),
+    ]
+    embedding_model: Annotated[Path, Field(alias="REVOPS_EMBEDDING_MODEL", examples=["/models/bge-m3"])]
+    embedding_handoff: Annotated[Path, Field(alias="REVOPS_EMBEDDING_HANDOFF", examples=["/var/lib/revops/embedding"])]
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        """Validate the process's environment, or the mapping given.
+
+        With a secrets backend in Airflow's configuration, connections may live there instead of in
+        AIRFLOW_CONN_*; those absent are not asked for. Raises SettingsError naming all faults.
+        """
+        variables = os.environ if environment is None else environment
+        given = {name: value for name in variable_names() if (value := variables.get(name, "").strip())}
+        faults = []
+        if SECRETS_BACKEND not in variables:
+            faults = [(name, "is missing") for name in CONNECTION_VARIABLES if name not in given]
+        try:
+            settings = cls.model_validate(given)
+        except ValidationError as error:
+            faults += [
+                (str(fault["loc"][0]), "is missing" if fault["type"] == "missing" else _reason(fault["msg"]))
+                for fault in error.errors()
+            ]
+        else:
+            if not faults:
+                return settings
+        lines = [f"  {name} {why}. Example: {name}={example(name)}" for name, why in faults]
+        raise SettingsError(
+            f"{len(lines)} setting(s) are missing or malformed:\n" + "\n".join(lines) + "\n"
+            "Remedy: set them in .env (cp .env.example .env) or in the environment."
+        )
+
+
+def variable_names() -> list[str]:
+    """Return the names of all variables that Settings reads, in the order of .env.example."""
+    return [str(field.alias) for field in Settings.model_fields.values()]
+
+
+def example(variable: str) -> str:
+    """Return an example value of a variable."""
+    field = Settings.model_fields[_field(variable)]
+    return str((field.examples or [""])[0])
+
+
+def _field(variable: str) -> str:
+    return next(name for name, field in Settings.model_fields.items() if field.alias == variable)
+
+
+def _reason(message: str) -> str:
+    return message.removeprefix("Value error, ")

@@ -1,0 +1,110 @@
+"""Fixtures that all tests share: a real PostgreSQL and databases in it, each test's own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from revops.local import credentials
+from revops.local.databases import LOGINS
+from revops.local.paths import state_home
+from revops.local.postgres import EmbeddedPostgres
+from revops.warehouse_setup import read_migrations, set_up_warehouse
+
+ROOT = Path(__file__).resolve().parents[1]
+MIGRATIONS = ROOT / "include" / "sql" / "migrations"
+TEMPLATE = "warehouse_template"
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def passwords() -> dict[str, str]:
+    return credentials.load_or_create(state_home() / "test-credentials.json")
+
+
+@pytest.fixture(scope="session")
+def postgres(passwords: dict[str, str]) -> Iterator[EmbeddedPostgres]:
+    """A running embedded server of the tests' own, with the logins of the stack."""
+    server = EmbeddedPostgres(state_home() / "test-postgres", state_home() / "postgres-install", passwords["postgres"])
+    server.start()
+    with psycopg.connect(server.conninfo("postgres"), autocommit=True) as connection:
+        existing = {name for (name,) in connection.execute("select rolname from pg_roles").fetchall()}
+        for login, rights in LOGINS.items():
+            verb = sql.SQL("alter" if login in existing else "create")
+            connection.execute(
+                sql.SQL("{} role {} login {} password {}").format(
+                    verb, sql.Identifier(login), sql.SQL(rights), sql.Literal(passwords[login])
+                )
+            )
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def empty_database(postgres: EmbeddedPostgres, passwords: dict[str, str]) -> Iterator[Callable[[], str]]:
+    """A factory of new, empty databases owned by a plain login; dropped after the test."""
+    names: list[str] = []
+
+    def create() -> str:
+        name = f"test_{os.getpid()}_{next(_numbers)}"
+        _create(postgres, name, owner="odoo")
+        names.append(name)
+        return postgres.conninfo(name, user="odoo", password=passwords["odoo"])
+
+    yield create
+    for name in names:
+        _drop(postgres, name)
+
+
+@pytest.fixture(scope="session")
+def _template(postgres: EmbeddedPostgres, passwords: dict[str, str]) -> str:
+    _drop(postgres, TEMPLATE)
+    conninfo = postgres.conninfo(TEMPLATE, user="revops", password=passwords["revops"])
+    set_up_warehouse(conninfo, read_migrations(MIGRATIONS), progress=lambda _: None)
+    return TEMPLATE
+
+
+@pytest.fixture
+def warehouse_dsn(postgres: EmbeddedPostgres, passwords: dict[str, str], _template: str) -> Iterator[str]:
+    """The connection string of a migrated, empty warehouse, as its owner's login."""
+    name = f"warehouse_{os.getpid()}_{next(_numbers)}"
+    _create(postgres, name, owner="revops", template=_template)
+    yield postgres.conninfo(name, user="revops", password=passwords["revops"])
+    _drop(postgres, name)
+
+
+@pytest.fixture
+def as_role(warehouse_dsn: str) -> Iterator[Callable[[str], psycopg.Connection]]:
+    """A factory of sessions in the test's warehouse that hold the rights of one role, as tasks do."""
+    opened: list[psycopg.Connection] = []
+
+    def connect(role: str) -> psycopg.Connection:
+        connection = psycopg.connect(make_conninfo(warehouse_dsn, options=f"-c role={role}"))
+        opened.append(connection)
+        return connection
+
+    yield connect
+    for connection in opened:
+        connection.close()
+
+
+def _create(server: EmbeddedPostgres, name: str, *, owner: str, template: str = "template0") -> None:
+    with psycopg.connect(server.conninfo("postgres"), autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("create database {} owner {} template {}").format(
+                sql.Identifier(name), sql.Identifier(owner), sql.Identifier(template)
+            )
+        )
+
+
+def _drop(server: EmbeddedPostgres, name: str) -> None:
+    with psycopg.connect(server.conninfo("postgres"), autocommit=True) as connection:
+        connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
