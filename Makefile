@@ -82,7 +82,7 @@ setup: $(VENV)/.installed  ## create and migrate the warehouse that the connecti
 
 .PHONY: psql
 psql: $(VENV)/.installed  ## psql on the embedded warehouse (ARGS='-Atc "select 1"')
-	@$(LOCAL) psql $(ARGS)
+	@$(LOCAL) psql -- $(ARGS)
 
 .PHONY: search
 search: install  ## hybrid search (Q="kubernetes for a bank")

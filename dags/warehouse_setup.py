@@ -20,6 +20,7 @@ from datetime import timedelta
 
 from airflow.sdk import dag, task
 
+from revops import alerts
 from revops.source_dag import DEFAULT_ARGS
 
 
@@ -30,6 +31,7 @@ from revops.source_dag import DEFAULT_ARGS
     catchup=False,
     max_active_runs=1,
     default_args={**DEFAULT_ARGS, "execution_timeout": timedelta(minutes=30)},
+    on_failure_callback=[alerts.run_failed],
     tags=["revops", "warehouse"],
 )
 def warehouse_setup() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +18,9 @@ from revops.local import credentials
 from revops.local.databases import LOGINS
 from revops.local.paths import state_home
 from revops.local.postgres import EmbeddedPostgres
+from revops.local.stack import Stack
 from revops.warehouse_setup import read_migrations, set_up_warehouse
+from tests.stack import Commands
 
 ROOT = Path(__file__).resolve().parents[1]
 MIGRATIONS = ROOT / "include" / "sql" / "migrations"
@@ -34,7 +38,20 @@ def passwords() -> dict[str, str]:
 def postgres(passwords: dict[str, str]) -> Iterator[EmbeddedPostgres]:
     """A running embedded server of the tests' own, with the logins of the stack."""
     server = EmbeddedPostgres(state_home() / "test-postgres", state_home() / "postgres-install", passwords["postgres"])
-    server.start()
+    server.home.mkdir(parents=True, exist_ok=True)
+    with (server.home / "users.lock").open("a") as users:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        server.start()
+        _create_logins(server, passwords)
+        yield server
+        try:
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # another test session of this checkout still uses it
+        server.stop()
+
+
+def _create_logins(server: EmbeddedPostgres, passwords: dict[str, str]) -> None:
     with psycopg.connect(server.conninfo("postgres"), autocommit=True) as connection:
         existing = {name for (name,) in connection.execute("select rolname from pg_roles").fetchall()}
         for login, rights in LOGINS.items():
@@ -44,8 +61,6 @@ def postgres(passwords: dict[str, str]) -> Iterator[EmbeddedPostgres]:
                     verb, sql.Identifier(login), sql.SQL(rights), sql.Literal(passwords[login])
                 )
             )
-    yield server
-    server.stop()
 
 
 @pytest.fixture
@@ -94,6 +109,22 @@ def as_role(warehouse_dsn: str) -> Iterator[Callable[[str], psycopg.Connection]]
     yield connect
     for connection in opened:
         connection.close()
+
+
+@pytest.fixture(scope="session")
+def commands() -> Iterator[Commands]:
+    """A whole stack of the tests' own, driven by the commands that people type; new for each test session."""
+    home = state_home() / "e2e"
+    own = Commands(Stack(home))
+    own.run("stop")
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    # The server's programs are the checkout's own; only the data is new.
+    unpacked = state_home() / "postgres-install"
+    if unpacked.exists():
+        (home / "postgres-install").symlink_to(unpacked)
+    yield own
+    own.run("stop")
 
 
 def _create(server: EmbeddedPostgres, name: str, *, owner: str, template: str = "template0") -> None:

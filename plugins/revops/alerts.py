@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from revops.errors import describe
 from revops.report import RunReport, read_report
 
 log = structlog.get_logger(__name__)
@@ -16,14 +17,20 @@ log = structlog.get_logger(__name__)
 SMTP_CONNECTION = "smtp_default"
 RECIPIENTS = "REVOPS_ALERT_EMAIL"
 ERROR_CHARACTERS = 4000
+EXTRACT_GROUP = "extract."
+MAX_TABLE_MAILS = 3
 
 
 def task_failed(context: Mapping[str, Any]) -> None:
     """Mail that a task has failed for good, with its error and a link to its log.
 
-    Airflow does not call this for a task that was killed with -9; the run's own mail (run_failed) covers that.
+    Airflow does not call this for a task that was killed with -9; the run's own mail (run_failed) covers that. When a
+    source is down all its tables fail: the first few are mailed, the rest stand in the run's mail.
     """
     ti = context["ti"]
+    if ti.task_id.startswith(EXTRACT_GROUP) and _tables_given_up(ti.dag_id, context) > MAX_TABLE_MAILS:
+        log.info("no mail of its own: the mail of the run lists this table", task_id=ti.task_id)
+        return
     tries = f"try {ti.try_number} of {ti.max_tries + 1}"
     error = str(context.get("exception") or "no exception was recorded: the process may have been killed")
     send(
@@ -52,9 +59,9 @@ def run_failed(context: Mapping[str, Any]) -> None:
         body = _digest(report)
     except Exception as error:
         log.exception("the records of the run could not be read", run_id=run_id)
-        body = f"<p>The records of the run could not be read from the warehouse: {escape(str(error)[:500])}</p>"
+        body = f"<p>The records of the run could not be read from the warehouse: {escape(describe(error)[:500])}</p>"
     send(
-        subject=f"[revops] {source}: nightly run FAILED ({reason})",
+        subject=f"[revops] {source}: run FAILED ({reason})",
         html=_page(
             f"The run of {source} failed",
             [
@@ -69,7 +76,7 @@ def run_failed(context: Mapping[str, Any]) -> None:
 
 
 def warn(report: RunReport) -> bool:
-    """Mail the warnings of a run that went through; return whether there was anything to say.
+    """Mail what a run found changed in its source; return whether there was anything to say.
 
     An absent table or a schema change is mailed by the run that first saw it, not every night.
     """
@@ -82,7 +89,7 @@ def warn(report: RunReport) -> bool:
         html=_page(
             f"The source {report.source} has changed",
             [("Run", report.run_id), ("Web UI", _link(_run_url(report.source, report.run_id)))],
-            f"<ul>{items}</ul><p>The run went through: new columns were added, dropped ones are kept.</p>",
+            f"<ul>{items}</ul><p>New columns were added to raw, dropped ones are kept there.</p>",
         ),
     )
     return True
@@ -92,7 +99,7 @@ def send(*, subject: str, html: str) -> None:
     """Send a mail over the connection `smtp_default` to the addresses in REVOPS_ALERT_EMAIL."""
     from airflow.providers.smtp.hooks.smtp import SmtpHook
 
-    recipients = os.environ.get(RECIPIENTS, "")
+    recipients = os.environ.get(RECIPIENTS, "").strip()
     if not recipients:
         raise ValueError(f"{RECIPIENTS} is not set: nobody would get the mail {subject!r}")
     with SmtpHook(smtp_conn_id=SMTP_CONNECTION) as hook:
@@ -103,6 +110,16 @@ def send(*, subject: str, html: str) -> None:
             from_email=hook.from_email or "airflow@localhost",
         )
     log.info("mail sent", subject=subject)
+
+
+def _tables_given_up(source: str, context: Mapping[str, Any]) -> int:
+    """Return how many tables of the run have failed for good; 0 when the warehouse does not say."""
+    try:
+        report = _read(source, str(context.get("run_id")))
+    except Exception:
+        log.exception("the records of the run could not be read")
+        return 0
+    return sum(load["status"] == "failed" and load["is_final"] for load in report.loads)
 
 
 def _read(source: str, run_id: str) -> RunReport:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 # SQLSTATE classes and codes after which the same work may succeed: lost connections, restarts, locks, serialisation.
 TRANSIENT_CLASSES = ("08",)
 TRANSIENT_STATES = frozenset({"57P01", "57P02", "57P03", "53300", "40001", "40P01", "55P03", "25P03"})
+# Out of range, malformed dates and times, text that is no number: these messages quote the value.
+VALUE_STATES = frozenset({"22003", "22007", "22008", "22P02"})
+_QUOTED = re.compile(r'["«„“].*["»”“]', re.DOTALL)
 
 _CONNECTION_REMEDIES: tuple[tuple[tuple[str, ...], str], ...] = (
     (
@@ -88,6 +93,8 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         permanent = (
             "authentication failed",
+            "permission denied",
+            "not permitted to log in",
             "does not exist",
             "certificate",
             "pg_hba.conf",
@@ -113,7 +120,13 @@ def explain(error: psycopg.Error, conninfo: str, *, setting: str) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Return an error's class and first message, without the DETAIL and CONTEXT lines, which quote row values."""
+    """Return an error's class and first message without row values.
+
+    DETAIL and CONTEXT lines quote them, and so do the messages about values that do not fit their type.
+    """
     if isinstance(error, psycopg.Error) and error.diag.message_primary:
-        return f"{type(error).__name__} {error.sqlstate or ''}: {error.diag.message_primary}".strip()
+        message = error.diag.message_primary
+        if error.sqlstate in VALUE_STATES:
+            message = _QUOTED.sub('"..."', message)
+        return f"{type(error).__name__} {error.sqlstate or ''}: {message}".strip()
     return f"{type(error).__name__}: {error}"

@@ -49,7 +49,7 @@ class RunReport:
 
 _LOADS = """
     select distinct on (table_name) table_name, status, mode, full_read_reason, rows_read, inserted, updated, unchanged,
-           deleted, bytes, seconds, rows_per_second, error
+           deleted, bytes, seconds, rows_per_second, error, is_final
     from ops.load where run_id = %(run_id)s and source = %(source)s order by table_name, load_id desc
 """
 _SCHEMA_CHANGES = """

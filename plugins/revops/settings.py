@@ -39,7 +39,8 @@ def _database(value: str) -> str:
         _ = parts.port
     except ValueError as error:
         raise ValueError("has a port that is no number") from error
-    return _without_placeholder(unquote(value))
+    _without_placeholder(unquote(value))
+    return value
 
 
 def _database_as_json(value: str) -> str:
@@ -49,11 +50,20 @@ def _database_as_json(value: str) -> str:
         raise ValueError("is neither a URI nor JSON") from error
     if fields.get("conn_type") not in ("postgres", "postgresql") or not fields.get("host") or not fields.get("schema"):
         raise ValueError("as JSON needs conn_type postgres, host and schema (the database)")
+    if not str(fields.get("port", "")).isdecimal() and fields.get("port") is not None:
+        raise ValueError("has a port that is no number")
     return _without_placeholder(value)
 
 
 def _mail_server(value: str) -> str:
-    if not value.lstrip().startswith("{") and urlsplit(value).scheme != "smtp":
+    if value.lstrip().startswith("{"):
+        try:
+            fields: dict[str, Any] = json.loads(value)
+        except ValueError as error:
+            raise ValueError("is neither a URI nor JSON") from error
+        if fields.get("conn_type") != "smtp" or not fields.get("host"):
+            raise ValueError("as JSON needs conn_type smtp and host")
+    elif urlsplit(value).scheme != "smtp":
         raise ValueError("must start with smtp://")
     return _without_placeholder(value)
 
@@ -143,7 +153,7 @@ class Settings(BaseModel):
         variables = os.environ if environment is None else environment
         given = {name: value for name in variable_names() if (value := variables.get(name, "").strip())}
         faults = []
-        if SECRETS_BACKEND not in variables:
+        if not variables.get(SECRETS_BACKEND, "").strip():
             faults = [(name, "is missing") for name in CONNECTION_VARIABLES if name not in given]
         try:
             settings = cls.model_validate(given)

@@ -115,7 +115,7 @@ def _embed(source_name: str) -> TaskGroup:
 def _report(source_name: str) -> Any:
     # A teardown runs whatever happened before it, and leaves the run failed when it failed.
     @teardown
-    @task(task_id="report", retries=0)
+    @task(task_id="report", retries=2)
     def report(run_id: str | None = None) -> dict[str, Any]:
         import structlog
 

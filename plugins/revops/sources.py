@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from revops.naming import raw_table_name
 
 INCLUDE = Path(os.environ.get("REVOPS_INCLUDE", Path(__file__).resolve().parents[2] / "include"))
 SOURCES_FOLDER = INCLUDE / "sources"
+CRON = r"^(@[a-z]+|\S+( +\S+){4})$"
 
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[^\x00]+$")]
 
@@ -53,22 +54,25 @@ class Source(_Strict):
     source: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=20)]
     connection: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
     schema_name: Annotated[Name, Field(alias="schema")] = "public"
-    schedule: str
+    schedule: Annotated[str, Field(pattern=CRON)]
     lock_timeout_s: Annotated[int, Field(ge=1, le=600)] = 10
     statement_timeout_s: Annotated[int, Field(ge=1, le=86400)] = 3600
     snapshot_hold_s: Annotated[int, Field(ge=10, le=86400)] = 1800
     exclude_columns: tuple[Name, ...] = ()
-    tables: Annotated[tuple[Table, ...], Field(min_length=1)]
+    tables: tuple[Table, ...]
 
-    @model_validator(mode="after")
-    def _names_are_unique(self) -> Source:
-        seen: dict[str, str] = {}
-        for table in self.tables:
-            name = raw_table_name(self.source, table.name)
+    @field_validator("tables")
+    @classmethod
+    def _names_are_unique(cls, tables: tuple[Table, ...], info: ValidationInfo) -> tuple[Table, ...]:
+        if not tables:
+            raise ValueError("at least one table is needed")
+        seen: set[str] = set()
+        for table in tables:
+            name = raw_table_name(str(info.data.get("source")), table.name)
             if name in seen:
                 raise ValueError(f"table {table.name!r} is listed twice")
-            seen[name] = table.name
-        return self
+            seen.add(name)
+        return tables
 
     def table(self, name: str) -> Table:
         """Return the table of a name; raises KeyError when the source does not list it."""
@@ -82,9 +86,12 @@ class Source(_Strict):
         return raw_table_name(self.source, table.name)
 
     def is_excluded(self, table: Table, column: str) -> bool:
-        """Tell whether a column must never leave the source; patterns are `table.column` with * and ?, any case."""
-        patterns = (*self.exclude_columns, *(f"{table.name}.{pattern}" for pattern in table.exclude_columns))
-        return any(fnmatch.fnmatch(f"{table.name}.{column}".lower(), pattern.lower()) for pattern in patterns)
+        """Tell whether a column must never leave the source; patterns are `table.column` with * and ?, any case.
+
+        A pattern may name the table by any of its names, since a source may have it under any of them.
+        """
+        named = (f"{name}.{column}" for name in table.candidates)
+        return _matches(column, table.exclude_columns) or any(_matches(name, self.exclude_columns) for name in named)
 
 
 def load_source(name: str, folder: Path = SOURCES_FOLDER) -> Source:
@@ -96,19 +103,44 @@ def load_source(name: str, folder: Path = SOURCES_FOLDER) -> Source:
         content = yaml.safe_load(text)
     except OSError as error:
         raise SourceFileError(f"{path}: can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SourceFileError(f"{path}: is not UTF-8: {error.reason} at byte {error.start}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise SourceFileError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from error
     if not isinstance(content, dict):
         raise SourceFileError(f"{path}:1: must be a mapping with source, connection, schedule and tables")
+    if doubled := _doubled_key(tree):
+        # YAML would take the last one and drop the others in silence.
+        raise SourceFileError(f"{path}:{doubled.start_mark.line + 1}: {doubled.value}: is given twice")
     try:
         return Source.model_validate(content)
     except ValidationError as error:
         faults = [
-            f"{path}:{_line(tree, fault['loc'])}: {_field(fault['loc'])}: {fault['msg']}" for fault in error.errors()
+            f"{path}:{_line(tree, fault['loc'])}: {_field(fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors()
         ]
         raise SourceFileError("\n".join(faults)) from error
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for pattern in patterns)
+
+
+def _doubled_key(node: Any) -> Any:
+    """Return the node of the first key that stands twice in one mapping, or None."""
+    children: list[Any] = []
+    if isinstance(node, yaml.MappingNode):
+        seen: set[Any] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                return key
+            seen.add(key.value)
+            children.append(value)
+    elif isinstance(node, yaml.SequenceNode):
+        children = node.value
+    return next((found for child in children if (found := _doubled_key(child))), None)
 
 
 def _field(location: tuple[int | str, ...]) -> str:

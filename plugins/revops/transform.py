@@ -14,7 +14,7 @@ import yaml
 from psycopg import sql
 
 from revops.errors import describe
-from revops.extract.catalog import METADATA_COLUMNS
+from revops.extract.catalog import METADATA_COLUMNS, without_modifier
 from revops.extract.drift import read_raw_columns
 
 log = structlog.get_logger(__name__)
@@ -189,7 +189,7 @@ def _convert(table: str, name: str, declared: str, actual: dict[str, str]) -> sq
         expression: sql.Composable = sql.SQL(
             "case when jsonb_typeof({0}) = 'object' then {0} ->> 'en_US' else {0} #>> '{{}}' end"
         ).format(column)
-    elif wanted == "timestamptz" and actual[name] == NAIVE_TIME:
+    elif wanted == "timestamptz" and without_modifier(actual[name]) == NAIVE_TIME:
         expression = sql.SQL("{} at time zone 'UTC'").format(column)
     elif wanted != "text" and actual[name] == "text":
         expression = sql.SQL("nullif({}, '')::{}").format(column, _type(declared))
@@ -223,8 +223,8 @@ def _create_desired(
     if target.schema == "core":
         warehouse.execute(
             "update ops.quarantine set released_at = now() "
-            "where source_table = %s and last_run_id <> %s and released_at is null",
-            (table, run_id),
+            "where source_table = %s and last_seen_at <> now() and released_at is null",
+            (table,),
         )
     warehouse.execute(sql.SQL("analyze {}").format(DESIRED))
     return read, quarantined

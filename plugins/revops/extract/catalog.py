@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import LiteralString
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 
 METADATA_COLUMNS = ("_loaded_at", "_load_id", "_deleted_at")
 
-# Row changes can be told by comparing values only where the type has an equality that means identity.
-_WITHOUT_EQUALITY = frozenset({"json", "xml", "point", "line", "lseg", "box", "path", "polygon", "circle"})
+# Equal values of these types are the same value; elsewhere 1.0 equals 1.00, a month 30 days and -0 zero, or there is
+# no equality at all (json, xml, point).
+_EXACT_TYPES = frozenset(
+    {
+        *("smallint", "integer", "bigint", "boolean", "text", "character varying", "uuid", "bytea", "date"),
+        *("timestamp without time zone", "timestamp with time zone", "time without time zone"),
+    }
+)
 
 # indkey counts from 0, so positions start at 1 here and 0 means: not part of the key.
 _COLUMNS: LiteralString = """
@@ -38,16 +45,17 @@ class Column:
     type: str
 
     @property
-    def has_equality(self) -> bool:
-        return self.type.removesuffix("[]") not in _WITHOUT_EQUALITY
+    def has_exact_equality(self) -> bool:
+        """Whether two values that compare as equal are surely the same, digit for digit."""
+        return without_modifier(self.type) in _EXACT_TYPES
 
 
 @dataclass(frozen=True)
 class Relation:
     """A table of a source: columns in their order, primary key in key order (empty when there is none).
 
-    identity: server, database and table ids; a restored or re-created table has another one, and then saved
-    transaction ids mean nothing.
+    identity: server, database, table, its columns and its partitions as the catalogue numbers them. A restored,
+    re-created or altered table has another one, and then rows may have changed without a new transaction id.
     """
 
     schema: str
@@ -72,6 +80,15 @@ class ExtractError(RuntimeError):
     """A table can't be extracted for a reason that a retry does not mend."""
 
 
+class TableChangedError(RuntimeError):
+    """A table was altered, rewritten or emptied after the snapshot that it is to be read in; a new one sees it."""
+
+
+def without_modifier(declared: str) -> str:
+    """Return a type without length, scale or precision: `timestamp(0) without time zone` has it in the middle."""
+    return re.sub(r"\(.*?\)", "", declared)
+
+
 def find_relation(source: psycopg.Connection, schema: str, candidates: tuple[str, ...]) -> tuple[str, int, str] | None:
     """Return (name, oid, relkind) of the first candidate that the source has as a table or view, or None."""
     rows = source.execute(
@@ -88,13 +105,16 @@ def read_relation(source: psycopg.Connection, schema: str, candidates: tuple[str
 
     User-defined types (enums, domains, composites, extensions' types) become text in the warehouse, which has
     no such types.
-    Raises ExtractError when the login may not read the table, or when a column has a name that Revops needs itself.
+    Raises ExtractError when the login may not read the table, TableChangedError when the snapshot is too old for it.
     """
     found = find_relation(source, schema, candidates)
     if found is None:
         return None
     name, oid, kind = found
-    if source.execute("select has_table_privilege(%s::oid, 'select')", (oid,)).fetchone() != (True,):
+    may_read = source.execute("select has_table_privilege(%s::oid, 'select')", (oid,)).fetchone()
+    if may_read == (None,):
+        raise _changed(schema, name)
+    if may_read != (True,):
         raise ExtractError(
             f"the login may not read {schema}.{name}. Remedy: on the source, "
             f'GRANT SELECT ON {schema}."{name}" to the login of this connection.'
@@ -102,16 +122,56 @@ def read_relation(source: psycopg.Connection, schema: str, candidates: tuple[str
     columns: list[Column] = []
     key: dict[int, str] = {}
     for column, declared, is_builtin, is_array, key_position in source.execute(_COLUMNS, (oid,)).fetchall():
-        if column in METADATA_COLUMNS:
-            raise ExtractError(
-                f"{schema}.{name} has a column {column!r}, a name that Revops uses itself. "
-                "Remedy: put the column into exclude_columns of the table."
-            )
         columns.append(Column(column, declared if is_builtin else ("text[]" if is_array else "text")))
         if key_position:
             key[key_position] = column
-    identity = f"{_server_identity(source)}/{oid}"
-    return Relation(schema, name, kind, tuple(columns), tuple(key[position] for position in sorted(key)), identity)
+    key_columns = tuple(key[position] for position in sorted(key))
+    relation = Relation(schema, name, kind, tuple(columns), key_columns, _identity(source, oid))
+    _require_unchanged(source, relation, oid)
+    return relation
+
+
+def _require_unchanged(source: psycopg.Connection, relation: Relation, oid: int) -> None:
+    """Lock the table against changes and see that none came between the snapshot and the lock.
+
+    To a snapshot from before it, a table that ALTER TABLE rewrote or TRUNCATE emptied looks empty: all its rows
+    would count as deleted. The snapshot's catalogue then names another file than the table has now.
+    """
+    try:
+        if relation.has_transaction_ids:
+            source.execute(sql.SQL("lock table {} in access share mode").format(relation.from_clause))
+        row = source.execute(
+            "select bool_and(coalesce(c.relfilenode = coalesce(pg_relation_filenode(p.oid), 0), false)) "
+            "from (select %s::oid as oid union select relid::oid from pg_partition_tree(%s::oid)) as p "
+            "left join pg_class c on c.oid = p.oid",
+            (oid, oid),
+        ).fetchone()
+        names = sql.SQL(", ").join(sql.Identifier(column.name) for column in relation.columns)
+        source.execute(sql.SQL("select {} from {} limit 0").format(names, relation.from_clause))
+    except (errors.UndefinedTable, errors.UndefinedColumn):
+        row = (False,)
+    if row != (True,):
+        raise _changed(relation.schema, relation.name)
+
+
+def _changed(schema: str, name: str) -> TableChangedError:
+    return TableChangedError(
+        f"{schema}.{name} was altered or emptied after the snapshot was taken. "
+        "Remedy: none needed, the task tries again with a new one."
+    )
+
+
+def _identity(source: psycopg.Connection, oid: int) -> str:
+    # Dropping a column and adding one of the same name, or exchanging two names, shows in the numbers only; a
+    # partition that is attached brings rows with old transaction ids.
+    row = source.execute(
+        "select md5(concat_ws('/', "
+        "(select string_agg(attnum || ' ' || attname, ',' order by attnum) from pg_attribute "
+        "where attrelid = %s and attnum > 0 and not attisdropped), "
+        "(select string_agg(relid::oid::text, ',' order by relid::oid) from pg_partition_tree(%s::oid))))",
+        (oid, oid),
+    ).fetchone()
+    return f"{_server_identity(source)}/{oid}/{row[0] if row else ''}"
 
 
 def _server_identity(source: psycopg.Connection) -> str:

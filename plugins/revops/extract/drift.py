@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from revops.extract.catalog import METADATA_COLUMNS, Column, Relation
+from revops.extract.catalog import METADATA_COLUMNS, Column, Relation, without_modifier
 
 # Each type holds every value of the ones before it, as text does of all types.
 _CHAINS = (
@@ -35,29 +35,41 @@ class Change:
 def wider_type(raw: str, source: str) -> str:
     """Return the narrowest type known to hold all values of both; `text` holds everything.
 
-    numeric with different precision or scale becomes numeric without; varchar of different length becomes text.
+    Types that differ in precision or scale only become the type without; varchar of different length becomes text.
     """
     if raw == source:
         return raw
+    bare = (without_modifier(raw), without_modifier(source))
+    if bare[0] == bare[1] and bare[0].startswith(("timestamp ", "time ")):
+        return bare[0]
     for chain in _CHAINS:
-        if raw in chain and source in chain:
-            return max(raw, source, key=chain.index)
-    names = {raw.split("(", 1)[0], source.split("(", 1)[0]}
-    if names <= {"numeric", "smallint", "integer", "bigint"}:
-        return "numeric"
+        if bare[0] in chain and bare[1] in chain:
+            return max(*bare, key=chain.index)
     return "text[]" if raw.endswith("[]") and source.endswith("[]") else "text"
 
 
 def align_raw_table(warehouse: psycopg.Connection, table: str, relation: Relation) -> list[Change]:
     """Create or alter `raw.<table>` so that it can take the relation's rows; return what changed. Does not commit.
 
-    A column that the source dropped stays, and is null from then on in rows that are read again.
+    A column that the source dropped stays, and is null from then on in rows that are written again. When the
+    source's primary key has become another, rows can't be matched any more: raw is emptied and filled anew.
     """
     existing = read_raw_columns(warehouse, table)
     target = sql.Identifier("raw", table)
-    if not existing:
-        _create(warehouse, target, relation)
-        return [Change("table_created")]
+    if existing:
+        changes = _align_columns(warehouse, table, relation, existing=existing)
+        if (key := _read_raw_key(warehouse, table)) != relation.key:
+            _change_key(warehouse, target, before=key, after=relation.key)
+            changes.append(Change("table_created"))
+        return changes
+    _create(warehouse, target, relation)
+    return [Change("table_created")]
+
+
+def _align_columns(
+    warehouse: psycopg.Connection, table: str, relation: Relation, *, existing: dict[str, str]
+) -> list[Change]:
+    target = sql.Identifier("raw", table)
     changes: list[Change] = []
     nullable = _dropped_before(warehouse, table)
     for column in relation.columns:
@@ -134,6 +146,37 @@ def _create(warehouse: psycopg.Connection, target: sql.Identifier, relation: Rel
         columns.append(sql.SQL("primary key ({})").format(sql.SQL(", ").join(map(sql.Identifier, relation.key))))
     warehouse.execute(sql.SQL("create table {} ({})").format(target, sql.SQL(", ").join(columns)))
     warehouse.execute(sql.SQL("create index on {} (_load_id)").format(target))
+
+
+def _read_raw_key(warehouse: psycopg.Connection, table: str) -> tuple[str, ...]:
+    rows = warehouse.execute(
+        "select a.attname from pg_index i "
+        "cross join unnest(i.indkey::int2[]) with ordinality as k (attnum, position) "
+        "join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum "
+        "where i.indisprimary and i.indrelid = to_regclass(format('raw.%%I', %s::text)) order by k.position",
+        (table,),
+    ).fetchall()
+    return tuple(name for (name,) in rows)
+
+
+def _change_key(
+    warehouse: psycopg.Connection, target: sql.Identifier, *, before: tuple[str, ...], after: tuple[str, ...]
+) -> None:
+    warehouse.execute(sql.SQL("delete from {}").format(target))
+    if before:
+        row = warehouse.execute(
+            "select conname from pg_constraint where contype = 'p' and conrelid = %s::regclass",
+            (target.as_string(warehouse),),
+        ).fetchone()
+        if row is not None:
+            warehouse.execute(sql.SQL("alter table {} drop constraint {}").format(target, sql.Identifier(row[0])))
+        for name in before:
+            warehouse.execute(
+                sql.SQL("alter table {} alter column {} drop not null").format(target, sql.Identifier(name))
+            )
+    if after:
+        key = sql.SQL(", ").join(map(sql.Identifier, after))
+        warehouse.execute(sql.SQL("alter table {} add primary key ({})").format(target, key))
 
 
 def _definition(column: Column) -> sql.Composed:

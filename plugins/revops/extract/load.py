@@ -8,13 +8,14 @@ from typing import Any
 
 import psycopg
 import structlog
-from psycopg import sql
+from psycopg import errors, sql
 from psycopg.types.json import Jsonb
 
 from revops.errors import describe
-from revops.extract.catalog import ExtractError, Relation, read_relation
+from revops.extract.catalog import METADATA_COLUMNS, ExtractError, Relation, TableChangedError, read_relation
 from revops.extract.drift import Change, align_raw_table, record_changes
 from revops.extract.merge import Merged, mark_deleted, merge_rows
+from revops.extract.stream import agree_on_text
 from revops.extract.window import Window, plan_window, read_horizon
 from revops.sources import Source, Table
 
@@ -59,22 +60,24 @@ def load_table(
     """Bring one source table into raw and commit; on any failure raw is as before and ops.load says why.
 
     source: an idle connection, not in autocommit; its transaction ends here. snapshot: the name of an exported
-    snapshot to read in,
-    else the table is read in one of its own. full_refresh reads every row whatever the watermark says.
-    Raises LoadBusyError, TableMissingError, ExtractError, or psycopg.Error.
+    snapshot to read in; without one, or when it can't show the table, the table is read in one of its own.
+    full_refresh reads every row whatever the watermark says.
+    Raises LoadBusyError, TableMissingError, TableChangedError, ExtractError, or psycopg.Error.
     """
     started = time.monotonic()
     raw = config.raw_table(table)
     load_id = _open_load(warehouse, config, table, run_id=run_id, snapshot=snapshot)
     try:
         _lock(warehouse, config, table, load_id=load_id)
-        _begin(source, config, snapshot=snapshot)
-        relation = read_relation(source, config.schema_name, table.candidates)
+        agree_on_text(warehouse)
+        relation = _begin(source, warehouse, config, table, snapshot=snapshot, load_id=load_id)
         if relation is None:
             source.rollback()
             return _close_absent(warehouse, config, table, run_id=run_id, load_id=load_id)
         relation = _without_excluded(relation, config, table)
         changes = align_raw_table(warehouse, raw, relation)
+        if _was_absent(warehouse, config, table, load_id=load_id) and Change("table_created") not in changes:
+            changes.append(Change("table_returned"))
         record_changes(warehouse, changes, source=config.source, table=raw, run_id=run_id, load_id=load_id)
         horizon = read_horizon(source, relation)
         saved = None if full_refresh else _read_watermark(warehouse, config, table)
@@ -169,13 +172,41 @@ def _lock(warehouse: psycopg.Connection, config: Source, table: Table, *, load_i
         )
 
 
-def _begin(source: psycopg.Connection, config: Source, *, snapshot: str | None) -> None:
+def _begin(
+    source: psycopg.Connection,
+    warehouse: psycopg.Connection,
+    config: Source,
+    table: Table,
+    *,
+    snapshot: str | None,
+    load_id: int,
+) -> Relation | None:
+    """Begin the reading transaction and find the table in it; in a snapshot of its own where the shared one is unfit.
+
+    A shared snapshot is unfit when its holder has ended, or for a table that was altered or emptied since.
+    """
+    if snapshot is not None:
+        try:
+            _begin_transaction(source, config, snapshot=snapshot)
+            return read_relation(source, config.schema_name, table.candidates)
+        except (TableChangedError, errors.InvalidParameterValue, errors.UndefinedObject) as error:
+            source.rollback()
+            log.warning("the shared snapshot is not used", table=table.name, source=config.source, why=describe(error))
+            warehouse.execute(
+                "update ops.load set snapshot = null, is_shared_snapshot = false where load_id = %s", (load_id,)
+            )
+    _begin_transaction(source, config, snapshot=None)
+    return read_relation(source, config.schema_name, table.candidates)
+
+
+def _begin_transaction(source: psycopg.Connection, config: Source, *, snapshot: str | None) -> None:
     source.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     source.read_only = True
     if snapshot is not None:
         source.execute(sql.SQL("set transaction snapshot {}").format(sql.Literal(snapshot)))
     source.execute(sql.SQL("set local lock_timeout = {}").format(sql.Literal(f"{config.lock_timeout_s}s")))
     source.execute(sql.SQL("set local statement_timeout = {}").format(sql.Literal(f"{config.statement_timeout_s}s")))
+    agree_on_text(source)
 
 
 def _without_excluded(relation: Relation, config: Source, table: Table) -> Relation:
@@ -185,6 +216,16 @@ def _without_excluded(relation: Relation, config: Source, table: Table) -> Relat
         raise ExtractError(
             f"{config.source}.{table.name}: exclude_columns names the key column(s) {lost}. "
             f"Remedy: narrow the pattern in include/sources/{config.source}.yaml."
+        )
+    if not kept:
+        raise ExtractError(
+            f"{config.source}.{table.name}: no column is left after exclude_columns. "
+            f"Remedy: narrow the patterns, or take the table out of include/sources/{config.source}.yaml."
+        )
+    if reserved := sorted(names & set(METADATA_COLUMNS)):
+        raise ExtractError(
+            f"{config.source}.{table.name} has the column(s) {reserved}, names that Revops uses itself. "
+            f"Remedy: put them into exclude_columns of the table in include/sources/{config.source}.yaml."
         )
     return replace(relation, columns=kept)
 
@@ -253,6 +294,15 @@ def _close_load(
     )
 
 
+def _was_absent(warehouse: psycopg.Connection, config: Source, table: Table, *, load_id: int) -> bool:
+    last = warehouse.execute(
+        "select status from ops.load where source = %s and table_name = %s and load_id < %s and status <> 'failed' "
+        "order by load_id desc limit 1",
+        (config.source, table.name, load_id),
+    ).fetchone()
+    return last == ("absent",)
+
+
 def _close_absent(
     warehouse: psycopg.Connection, config: Source, table: Table, *, run_id: str, load_id: int
 ) -> LoadResult:
@@ -262,12 +312,7 @@ def _close_absent(
             f"the source {config.source} has no table {names}. Remedy: correct the name or add it to `alternatives` in "
             f"include/sources/{config.source}.yaml, or mark the table `optional: true`."
         )
-    last = warehouse.execute(
-        "select status from ops.load where source = %s and table_name = %s and load_id < %s and status <> 'failed' "
-        "order by load_id desc limit 1",
-        (config.source, table.name, load_id),
-    ).fetchone()
-    if last != ("absent",):
+    if not _was_absent(warehouse, config, table, load_id=load_id):
         change = [Change("table_absent")]
         record_changes(
             warehouse,

@@ -8,11 +8,13 @@ import psycopg
 from psycopg import sql
 
 from revops.extract.catalog import ExtractError, Relation
+from revops.extract.drift import read_raw_columns
 from revops.extract.stream import Streamed, stream_rows
 from revops.extract.window import Window
 
 STAGING = sql.Identifier("pg_temp", "staging")
 KEYS = sql.Identifier("pg_temp", "source_keys")
+_INTEGERS = ("smallint", "integer", "bigint")
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def merge_rows(
         moved = _fill(source, warehouse, target, relation=relation, load_id=load_id)
         return Merged(moved.rows, moved.rows, 0, 0, moved.bytes)
     moved = _stage(source, warehouse, target, relation=relation, window=window)
-    inserted, updated = _upsert(warehouse, target, relation=relation, load_id=load_id)
+    inserted, updated = _upsert(warehouse, table, relation=relation, load_id=load_id)
     return Merged(moved.rows, inserted, updated, moved.rows - inserted - updated, moved.bytes)
 
 
@@ -63,13 +65,18 @@ def mark_deleted(
     not complete.
     """
     target = sql.Identifier("raw", table)
-    wanted = _digest(source, relation.from_clause, relation)
+    types = {column.name: column.type for column in relation.columns}
+    raw_types = read_raw_columns(warehouse, table)
+    key = relation.key[0] if len(relation.key) == 1 else None
+    if key is None or types[key] not in _INTEGERS or raw_types[key] not in _INTEGERS:
+        key = None
+    wanted = _digest(source, relation.from_clause, key)
     live = sql.SQL("{} where _deleted_at is null").format(target)
     marked = 0
     # A digest of integer keys tells that the keys are the same; other keys are always compared one by one.
-    if relation.key and (wanted.keys is None or _digest(warehouse, live, relation) != wanted):
+    if relation.key and (wanted.keys is None or _digest(warehouse, live, key) != wanted):
         marked = _mark_missing(source, warehouse, target, relation=relation, load_id=load_id)
-    found = _digest(warehouse, live, relation)
+    found = _digest(warehouse, live, key)
     if found != wanted:
         raise ExtractError(
             f"raw.{table} holds {found.rows} rows, the source {wanted.rows} in this snapshot, or the keys differ: "
@@ -87,11 +94,10 @@ class _Digest:
     keys: int | None
 
 
-def _digest(connection: psycopg.Connection, rows: sql.Composable, relation: Relation) -> _Digest:
-    types = {column.name: column.type for column in relation.columns}
+def _digest(connection: psycopg.Connection, rows: sql.Composable, key: str | None) -> _Digest:
     summed: sql.Composable = sql.SQL("null::numeric")
-    if len(relation.key) == 1 and types[relation.key[0]] in ("smallint", "integer", "bigint"):
-        summed = sql.SQL("coalesce(sum({}), 0)::numeric").format(sql.Identifier(relation.key[0]))
+    if key is not None:
+        summed = sql.SQL("coalesce(sum({}), 0)::numeric").format(sql.Identifier(key))
     row = connection.execute(sql.SQL("select count(*), {} from {}").format(summed, rows)).fetchone()
     if row is None:
         raise AssertionError("an aggregate returns a row")
@@ -129,16 +135,17 @@ def _stage(
     return stream_rows(source, query, warehouse, sql.SQL("{} ({})").format(STAGING, names))
 
 
-def _upsert(
-    warehouse: psycopg.Connection, target: sql.Identifier, *, relation: Relation, load_id: int
-) -> tuple[int, int]:
+def _upsert(warehouse: psycopg.Connection, table: str, *, relation: Relation, load_id: int) -> tuple[int, int]:
     names = _names(relation)
+    present = {column.name for column in relation.columns}
+    dropped = [name for name in read_raw_columns(warehouse, table) if name not in present]
     data = [column for column in relation.columns if column.name not in relation.key]
     assignments = [sql.SQL("{0} = excluded.{0}").format(sql.Identifier(column.name)) for column in data]
     assignments += [sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in ("_loaded_at", "_load_id")]
+    assignments += [sql.SQL("{} = null").format(sql.Identifier(name)) for name in dropped]
     differences = [
         sql.SQL("t.{0}{1} is distinct from excluded.{0}{1}").format(
-            sql.Identifier(column.name), sql.SQL("" if column.has_equality else "::text")
+            sql.Identifier(column.name), sql.SQL("" if column.has_exact_equality else "::text")
         )
         for column in data
     ]
@@ -150,7 +157,7 @@ def _upsert(
         " returning xmax = 0 as is_new)"
         " select count(*) filter (where is_new), count(*) filter (where not is_new) from merged"
     ).format(
-        target=target,
+        target=sql.Identifier("raw", table),
         names=names,
         load_id=sql.Literal(load_id),
         staging=STAGING,

@@ -19,6 +19,28 @@ class Streamed:
     bytes: int
 
 
+# Both servers print and read values alike, whatever their defaults, as pg_dump sees to it; and a row-level policy
+# that would hide rows is an error, or those rows would count as deleted.
+_SETTINGS = "; ".join(
+    f"set local {name} = {value}"
+    for name, value in {
+        "client_encoding": "'UTF8'",
+        "datestyle": "'ISO, YMD'",
+        "intervalstyle": "'postgres'",
+        "extra_float_digits": "1",
+        "lc_monetary": "'C'",
+        "timezone": "'UTC'",
+        "xmloption": "'content'",
+        "row_security": "off",
+    }.items()
+)
+
+
+def agree_on_text(connection: psycopg.Connection) -> None:
+    """Make the text of values the same on every server, until the transaction ends."""
+    connection.execute(_SETTINGS.encode())
+
+
 def stream_rows(
     source: psycopg.Connection, query: sql.Composed, warehouse: psycopg.Connection, target: sql.Composed
 ) -> Streamed:

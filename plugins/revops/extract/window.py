@@ -71,7 +71,7 @@ def plan_window(relation: Relation, *, mode: str, saved: dict[str, Any] | None, 
     if saved is None:
         return Window(None, "first load")
     if saved.get("identity") != now.identity:
-        return Window(None, "the source table was re-created or restored")
+        return Window(None, "the source table was re-created, restored or altered")
     span = now.next - int(saved["oldest_running"])
     if not 0 <= span < XID_SPAN:
         return Window(None, "the last load is too many transactions ago")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 
+import psycopg
 from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
 from psycopg.conninfo import make_conninfo
+
+from revops.errors import explain
 
 # A worker that loses the network learns of it in half a minute instead of minutes.
 SESSION = {
@@ -41,7 +45,15 @@ def conninfo(connection_id: str, *, application_name: str, options: str = "") ->
     this machine, where no
     network is crossed. options: libpq command-line options such as `-c role=revops_ingest`.
     """
-    connection = BaseHook.get_connection(connection_id)
+    try:
+        connection = BaseHook.get_connection(connection_id)
+    except AirflowNotFoundException:
+        # Airflow says the same of a URI that it can't read.
+        raise ConnectionSettingError(
+            f"connection {connection_id!r} is not defined, or is malformed. Remedy: set "
+            f"AIRFLOW_CONN_{connection_id.upper()}=postgresql://user:password@host:5432/database, with special "
+            "characters of the password as %XX."
+        ) from None
     if connection.conn_type not in ("postgres", "postgresql"):
         raise ConnectionSettingError(
             f"connection {connection_id!r} is of type {connection.conn_type!r}; it must be postgres://..."
@@ -75,3 +87,12 @@ def _is_local(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def connect(connection_id: str, dsn: str) -> psycopg.Connection:
+    """Open a session; raises psycopg.OperationalError that says which setting to look at and how to mend it."""
+    try:
+        return psycopg.connect(dsn)
+    except psycopg.OperationalError as error:
+        # A failed connection carries no SQLSTATE: its words are all there is, and errors.is_transient reads them.
+        raise psycopg.OperationalError(explain(error, dsn, setting=f"the connection {connection_id}")) from error

@@ -6,7 +6,7 @@ from typing import Literal
 
 import psycopg
 
-from revops.hooks.postgres import conninfo
+from revops.hooks.postgres import connect, conninfo
 
 CONNECTION_ID = "revops_core"
 
@@ -34,4 +34,4 @@ def warehouse_conninfo(role: Role | None, *, task: str) -> str:
 
 def connect_warehouse(role: Role, *, task: str) -> psycopg.Connection:
     """Open a session in the warehouse; the caller commits and closes."""
-    return psycopg.connect(warehouse_conninfo(role, task=task))
+    return connect(CONNECTION_ID, warehouse_conninfo(role, task=task))

@@ -16,7 +16,7 @@ from revops.errors import describe
 from revops.hooks.postgres import ConnectionSettingError
 from revops.local import commands
 from revops.local.postgres import PostgresError
-from revops.local.stack import WEB_PORT
+from revops.local.stack import WEB_PORT, Stack
 from revops.search import SearchError
 from revops.settings import SettingsError
 from revops.sources import SourceFileError
@@ -43,6 +43,7 @@ def main() -> int:
     """Run one command; expected failures end in a sentence and exit code 1, not in a traceback."""
     # Progress is for people here; the records of the work are in ops and in Airflow's logs.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
     arguments = _parser().parse_args()
     console = Console(soft_wrap=True) if sys.stdout.isatty() else Console(width=PLAIN_WIDTH, soft_wrap=True)
     try:
@@ -51,13 +52,24 @@ def main() -> int:
         console.print("[red]error:[/] ", end="")
         console.print(str(error), highlight=False, markup=False)
     except psycopg.Error as error:
-        console.print(f"[red]error:[/] {describe(error)}", highlight=False)
+        console.print("[red]error:[/] ", end="")
+        console.print(_explain(error), highlight=False, markup=False)
     except OSError as error:
         console.print(f"[red]error:[/] {error.filename or ''} {error.strerror or error}", highlight=False)
     except KeyboardInterrupt:
         console.print("interrupted; what was begun is undone, and the next run works")
         return INTERRUPTED
     return 1
+
+
+def _explain(error: psycopg.Error) -> str:
+    panic = Stack.of_checkout().postgres.last_panic() if error.sqlstate is None else None
+    if panic is None:
+        return describe(error)
+    return (
+        f"the embedded PostgreSQL went down: {panic}.\n"
+        "Remedy: free disk space if it says so, then try again: the server recovers, and nothing was half applied."
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     task.add_argument("task")
     command("setup", "create and migrate the warehouse", lambda console, _: commands.setup(console))
     psql = command("psql", "psql on the embedded warehouse", lambda _, a: commands.psql(a.arguments))
-    psql.add_argument("arguments", nargs=argparse.REMAINDER)
+    psql.add_argument("arguments", nargs="*")
     search = command("search", "hybrid search", lambda console, a: commands.search(console, a.query))
     search.add_argument("query")
     return parser

@@ -85,19 +85,7 @@ class AirflowServer:
         web, mail = web_port or free_port(), free_port()
         self.stack.write_web_users()
         environment = self.stack.environment(mail_port=mail, web_port=web, own=own)
-        mail_process = self._spawn(
-            [
-                sys.executable,
-                "-m",
-                "revops.local.mail_sink",
-                "--port",
-                str(mail),
-                "--folder",
-                str(self.stack.mail_folder),
-            ],
-            environment,
-            self.stack.airflow_home / "mail-sink.log",
-        )
+        mail_process = self._spawn_mail_sink(mail, environment)
         airflow_process = self._spawn([str(_airflow_program()), "standalone"], environment, self.log)
         running = Running(airflow_process.pid, mail_process.pid, web, mail, digest)
         self._state.write_text(json.dumps(asdict(running)))
@@ -132,6 +120,25 @@ class AirflowServer:
             answer.raise_for_status()
             client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
             yield Api(client)
+
+    @contextlib.contextmanager
+    def mail_sink(self) -> Iterator[int]:
+        """Yield the port of the running mail sink, or of one that runs meanwhile."""
+        if (running := self.running()) is not None:
+            yield running.mail_port
+            return
+        port = free_port()
+        process = self._spawn_mail_sink(port, os.environ)
+        try:
+            yield port
+        finally:
+            process.terminate()
+            process.wait()
+
+    def _spawn_mail_sink(self, port: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "revops.local.mail_sink", "--port", str(port)]
+        log = self.stack.airflow_home / "mail-sink.log"
+        return self._spawn([*command, "--folder", str(self.stack.mail_folder)], environment, log)
 
     def _spawn(self, command: list[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
         self.stack.airflow_home.mkdir(parents=True, exist_ok=True)

@@ -114,13 +114,18 @@ def task(console: Console, dag_id: str, task_id: str) -> int:
     stack = Stack.of_checkout()
     own = own_settings()
     _prepare(stack, console, advance=False, own=own)
-    environment = _environment(stack, own)
-    Settings.from_environment(environment)
-    airflow = str(Path(sys.executable).with_name("airflow"))
-    migrated = subprocess.run([airflow, "db", "migrate"], env=environment, capture_output=True, text=True, check=False)
-    if migrated.returncode != 0:
-        raise CommandError(f"airflow db migrate failed:\n{migrated.stderr[-2000:]}")
-    return subprocess.run([airflow, "tasks", "test", dag_id, task_id], env=environment, check=False).returncode
+    server = AirflowServer(stack)
+    with server.mail_sink() as mail_port:
+        environment = stack.environment(mail_port=mail_port, web_port=WEB_PORT, own=own)
+        Settings.from_environment(environment)
+        airflow = str(Path(sys.executable).with_name("airflow"))
+        with console.status("preparing Airflow's database"):
+            migrated = subprocess.run(
+                [airflow, "db", "migrate"], env=environment, capture_output=True, text=True, check=False
+            )
+        if migrated.returncode != 0:
+            raise CommandError(f"airflow db migrate failed:\n{migrated.stderr[-2000:]}")
+        return subprocess.run([airflow, "tasks", "test", dag_id, task_id], env=environment, check=False).returncode
 
 
 def setup(console: Console) -> int:
@@ -160,7 +165,7 @@ def _prepare(stack: Stack, console: Console, *, advance: bool, own: Mapping[str,
         _prepare_samples(stack, console, advance=advance)
     if "AIRFLOW_CONN_REVOPS_CORE" not in settings:
         _set_up_warehouse(stack, console, settings)
-    if "REVOPS_EMBEDDING_MODEL" not in settings:
+    if "REVOPS_EMBEDDING_MODEL" not in settings and not stack.model.exists():
         with _step(console, "embedding model (small, for development; BGE-M3 elsewhere)") as done:
             done(_build_demo_model(stack))
 

@@ -34,9 +34,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
+    # Blocked before the server's thread starts, so that they wait for sigwait instead of ending the process.
+    ending = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ending)
     controller = Controller(FileHandler(arguments.folder), hostname="127.0.0.1", port=arguments.port)
     controller.start()
-    signal.sigwait({signal.SIGTERM, signal.SIGINT})
+    signal.sigwait(ending)
     controller.stop()
 
 

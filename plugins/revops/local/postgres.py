@@ -140,6 +140,11 @@ class EmbeddedPostgres:
             f"sslmode=verify-full sslrootcert={self.ca_certificate} channel_binding=require"
         )
 
+    def last_panic(self) -> str | None:
+        """Return why the server went down by itself, from the end of its log; None when it did not."""
+        lines = [line for line in _read_lines(self.log)[-LOG_TAIL_LINES * 4 :] if "PANIC:" in line]
+        return lines[-1].partition("PANIC:")[2].strip() if lines else None
+
     def _make_home(self, account: Account) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:

@@ -164,8 +164,9 @@ class Stack:
 
 def own_settings(*, dotenv: Path = DOTENV) -> dict[str, str]:
     """Return what the user has set for Airflow and Revops: the environment first, then .env."""
-    written = {name: value for name, value in dotenv_values(dotenv).items() if value} if dotenv.exists() else {}
-    merged = {**written, **os.environ}
+    # No interpolation: a password may hold ${...}. An empty variable says nothing, so it hides nothing.
+    written = dotenv_values(dotenv, interpolate=False) if dotenv.exists() else {}
+    merged = {**{name: value or "" for name, value in written.items()}, **{n: v for n, v in os.environ.items() if v}}
     return {
         name: value
         for name, value in merged.items()

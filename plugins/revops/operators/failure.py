@@ -46,5 +46,5 @@ def failing_fast() -> Iterator[None]:
     except psycopg.Error as error:
         message = str(error) if error.sqlstate is None else describe(error)
         if is_transient(error):
-            raise ConnectionError(f"{message} (passing fault, tried again)") from None
+            raise ConnectionError(f"{message} (such a fault may pass, so it is retried)") from None
         raise AirflowFailException(message) from None

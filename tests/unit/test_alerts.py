@@ -1,0 +1,252 @@
+"""Alert mails as a mail server receives them."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import json
+import os
+import socket
+from collections.abc import Iterator
+from email.message import EmailMessage
+from types import SimpleNamespace
+from typing import Any
+
+import psycopg
+import pytest
+from aiosmtpd.controller import Controller
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from revops import alerts
+from revops.local.airflow_server import free_port
+from revops.report import RunReport, read_report
+
+RUN = "scheduled__2026-11-22T02:00:00+00:00"
+LOG = "http://airflow.example.test/dags/odoo/runs/r/tasks/extract.crm_lead?try_number=4&map_index=-1"
+
+
+class Mailbox:
+    """The mails that a mail server took, oldest first."""
+
+    def __init__(self) -> None:
+        self.mails: list[EmailMessage] = []
+        self.recipients: list[list[str]] = []
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
+        self.recipients.append(envelope.rcpt_tos)
+        self.mails.append(email.message_from_bytes(envelope.content, policy=email.policy.default))
+        return "250 Message accepted for delivery"
+
+
+@pytest.fixture
+def mailbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
+    """A mail server that the connection `smtp_default` points at, with the recipients set."""
+    box = Mailbox()
+    port = free_port()
+    controller = Controller(box, hostname="127.0.0.1", port=port)
+    controller.start()
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_SMTP_DEFAULT",
+        f"smtp://@127.0.0.1:{port}/?disable_ssl=true&disable_tls=true&from_email=airflow%40example.test&retry_limit=1",
+    )
+    monkeypatch.setenv("REVOPS_ALERT_EMAIL", "data-team@example.test,on-call@example.test")
+    yield box
+    controller.stop()
+
+
+def task_context(**changes: Any) -> dict[str, Any]:
+    ti = SimpleNamespace(dag_id="odoo", task_id="extract.crm_lead", try_number=4, max_tries=3, log_url=LOG)
+    return {"ti": ti, "run_id": RUN, "exception": ValueError("<b>column</b> & more"), **changes}
+
+
+def run_context(dag_id: str = "odoo", **changes: Any) -> dict[str, Any]:
+    ti = SimpleNamespace(task_id="check_raw.soda")
+    return {"dag_run": SimpleNamespace(dag_id=dag_id, run_id=RUN), "reason": "task_failure", "ti": ti, **changes}
+
+
+def body(mailbox: Mailbox, number: int = -1) -> str:
+    mail = mailbox.mails[number]
+    part = mail.get_body(("html",))
+    assert part is not None
+    return str(part.get_content())
+
+
+@pytest.fixture
+def warehouse(warehouse_dsn: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[psycopg.Connection]:
+    """A migrated warehouse that `revops_core` names, as a session of its owner in autocommit."""
+    parts = conninfo_to_dict(warehouse_dsn)
+    connection = {"conn_type": "postgres", "host": parts["host"], "port": int(str(parts["port"]))}
+    connection |= {"schema": parts["dbname"], "login": parts["user"], "password": parts["password"]}
+    extra = {"sslmode": parts["sslmode"], "sslrootcert": parts["sslrootcert"]}
+    monkeypatch.setenv("AIRFLOW_CONN_REVOPS_CORE", json.dumps({**connection, "extra": extra}))
+    with psycopg.connect(make_conninfo(warehouse_dsn, options="-c role=revops_owner"), autocommit=True) as owner:
+        yield owner
+
+
+def test_a_failed_task_is_mailed_with_everything_to_act_on(mailbox: Mailbox) -> None:
+    alerts.task_failed(task_context())
+    assert len(mailbox.mails) == 1
+    mail = mailbox.mails[0]
+    assert mail["Subject"] == "[revops] odoo: extract.crm_lead failed (try 4 of 4)"
+    assert mail["From"] == "airflow@example.test"
+    assert mailbox.recipients == [["data-team@example.test", "on-call@example.test"]]
+    text = body(mailbox)
+    assert "odoo.extract.crm_lead failed" in text
+    assert RUN in text
+    assert "&lt;b&gt;column&lt;/b&gt; &amp; more" in text
+    assert "<b>column" not in text
+    assert f'<a href="{LOG.replace("&", "&amp;")}">' in text
+    assert "make task DAG=odoo TASK=extract.crm_lead" in text
+
+
+def test_a_task_without_an_exception_says_that_it_may_have_been_killed(mailbox: Mailbox) -> None:
+    alerts.task_failed(task_context(exception=None))
+    assert "the process may have been killed" in body(mailbox)
+
+
+def test_a_very_long_error_is_cut(mailbox: Mailbox) -> None:
+    alerts.task_failed(task_context(exception=ValueError("<" * 100_000)))
+    assert body(mailbox).count("&lt;") == alerts.ERROR_CHARACTERS
+
+
+def test_a_failed_run_is_mailed_although_the_warehouse_does_not_answer(
+    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        monkeypatch.setenv("AIRFLOW_CONN_REVOPS_CORE", f"postgresql://revops:hunter2@127.0.0.1:{port}/revops_core")
+        alerts.run_failed(run_context())
+    assert mailbox.mails[0]["Subject"] == "[revops] odoo: run FAILED (task_failure)"
+    text = body(mailbox)
+    assert "The records of the run could not be read from the warehouse" in text
+    assert "Connection refused" in text
+    assert "check_raw.soda" in text
+    assert "hunter2" not in text
+
+
+def test_a_failed_run_is_mailed_although_no_warehouse_is_named(mailbox: Mailbox) -> None:
+    alerts.run_failed(run_context(ti=None, reason=None))
+    text = body(mailbox)
+    assert "Remedy: set AIRFLOW_CONN_REVOPS_CORE" in text
+    assert RUN in text
+
+
+def test_the_link_to_a_run_leads_to_the_web_ui(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.test/")
+    alerts.run_failed(run_context())
+    assert 'href="https://airflow.example.test/dags/odoo/runs/scheduled__2026-11-22T02%3A00%3A00%2B00%3A00"' in body(
+        mailbox
+    )
+
+
+@pytest.mark.db
+def test_the_digest_of_a_failed_run_lists_what_failed(mailbox: Mailbox, warehouse: psycopg.Connection) -> None:
+    record_failed_run(warehouse)
+    alerts.run_failed(run_context())
+    text = body(mailbox)
+    failed, rest = text.split("Transforms that failed")
+    transforms, rest = rest.split("Checks that stopped the run")
+    checks, warnings = rest.split("Warnings")
+    assert "<td>crm_lead</td><td>the &lt;column&gt; is gone</td>" in failed
+    assert "res_partner" not in failed
+    assert "<td>core.account</td><td>rows do not add up</td>" in transforms
+    assert "<td>odoo_crm_lead</td><td>names are given</td><td>fail</td><td>17</td>" in checks
+    assert "<td>odoo_crm_lead</td><td>keys are unique</td><td>not_evaluated</td><td>-</td>" in checks
+    assert "a warning only" not in text
+    assert "odoo: optional table project_project is absent in the source" in warnings
+    assert "odoo_res_partner: column added x_score integer" in warnings
+    assert "odoo_res_partner: type widened phone integer -&gt; text" in warnings
+    assert "2 tables loaded or tried, 7 rows changed" in warnings
+    assert "table created" not in text
+
+
+def record_failed_run(warehouse: psycopg.Connection) -> None:
+    warehouse.execute(
+        "insert into ops.load (source, table_name, run_id, mode, status, rows_read, inserted, updated, unchanged, "
+        "quarantined, deleted, error) values "
+        "('odoo', 'crm_lead', %(run)s, 'xid', 'failed', null, null, null, null, null, null, 'the <column> is gone'), "
+        "('odoo', 'res_partner', %(run)s, 'xid', 'succeeded', 9, 4, 2, 3, 0, 1, null), "
+        "('odoo', 'project_project', %(run)s, 'xid', 'absent', null, null, null, null, null, null, null), "
+        "('odoo', 'sale_order', 'another run', 'xid', 'failed', null, null, null, null, null, null, 'other')",
+        {"run": RUN},
+    )
+    warehouse.execute(
+        "insert into ops.schema_change (source, table_name, column_name, change, type_before, type_after, run_id) "
+        "values ('odoo', 'odoo_res_partner', null, 'table_created', null, null, %(run)s), "
+        "('odoo', 'odoo_res_partner', 'x_score', 'column_added', null, 'integer', %(run)s), "
+        "('odoo', 'odoo_res_partner', 'phone', 'type_widened', 'integer', 'text', %(run)s)",
+        {"run": RUN},
+    )
+    warehouse.execute(
+        "insert into ops.transform_run (run_id, target, status, error) "
+        "values (%s, 'core.account', 'failed', 'rows do not add up')",
+        (RUN,),
+    )
+    row = warehouse.execute(
+        "insert into ops.quality_run (run_id, source, layer, status, expected, evaluated, seconds, engine) "
+        "values (%s, 'odoo', 'raw', 'failed', 3, 2, 1.5, 'soda') returning quality_run_id",
+        (RUN,),
+    ).fetchone()
+    assert row is not None
+    for name, severity, outcome, value in (
+        ("names are given", "critical", "fail", 17),
+        ("keys are unique", "critical", "not_evaluated", None),
+        ("a warning only", "warning", "warn", 3),
+    ):
+        warehouse.execute(
+            "insert into ops.quality_result (quality_run_id, table_name, check_name, dimension, severity, weight, "
+            "outcome, value, definition) values (%s, 'odoo_crm_lead', %s, 'validity', %s, 1, %s, %s, 'x')",
+            (row[0], name, severity, outcome, value),
+        )
+
+
+@pytest.mark.db
+def test_a_schema_change_is_mailed_by_the_run_that_saw_it_only(mailbox: Mailbox, warehouse: psycopg.Connection) -> None:
+    warehouse.execute(
+        "insert into ops.schema_change (source, table_name, column_name, change, run_id) values "
+        "('odoo', 'odoo_crm_lead', null, 'table_created', 'first'), "
+        "('odoo', 'odoo_crm_lead', 'x<y', 'column_dropped', 'second')"
+    )
+    mailed = [
+        alerts.warn(read_report(warehouse, source="odoo", run_id=run_id)) for run_id in ("first", "second", "third")
+    ]
+    assert mailed == [False, True, False]
+    assert [mail["Subject"] for mail in mailbox.mails] == ["[revops] odoo: 1 warning(s), the source has changed"]
+    assert "odoo_crm_lead: column dropped x&lt;y" in body(mailbox)
+
+
+def test_a_table_that_went_absent_is_mailed(mailbox: Mailbox) -> None:
+    change = {"table_name": "odoo_c_billing_bill", "column_name": None, "change": "table_absent"}
+    change |= {"type_before": None, "type_after": None}
+    report = RunReport("odoo", RUN, absent=["c_billing_bill"], schema_changes=[change])
+    assert alerts.warn(report) is True
+    assert body(mailbox).count("<li>") == 1
+    assert "odoo: optional table c_billing_bill is absent in the source" in body(mailbox)
+
+
+def test_a_table_that_is_still_absent_is_not_mailed_again(mailbox: Mailbox) -> None:
+    assert alerts.warn(RunReport("odoo", RUN, absent=["c_billing_bill"])) is False
+    assert mailbox.mails == []
+
+
+@pytest.mark.parametrize("blank", [None, "", "  "])
+def test_without_recipients_the_error_names_the_variable(
+    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch, blank: str | None
+) -> None:
+    if blank is None:
+        monkeypatch.delenv("REVOPS_ALERT_EMAIL")
+    else:
+        monkeypatch.setenv("REVOPS_ALERT_EMAIL", blank)
+    with pytest.raises(ValueError, match="REVOPS_ALERT_EMAIL is not set: nobody would get the mail 'failed'"):
+        alerts.send(subject="failed", html="<p>x</p>")
+    assert mailbox.mails == []
+
+
+def test_a_sender_is_made_up_where_the_connection_names_none(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = os.environ["AIRFLOW_CONN_SMTP_DEFAULT"].replace("&from_email=airflow%40example.test", "")
+    monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", uri)
+    alerts.send(subject="Übersicht: 漢字", html="<p>ü</p>")
+    assert mailbox.mails[0]["From"] == "airflow@localhost"
+    assert mailbox.mails[0]["Subject"] == "Übersicht: 漢字"
+    assert "<p>ü</p>" in body(mailbox)

@@ -1,0 +1,159 @@
+"""Settings: all faults at once, each with its variable and an example, and values as they were written."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from revops.settings import CONNECTION_VARIABLES, Settings, SettingsError, example, variable_names
+
+ROOT = Path(__file__).resolve().parents[2]
+GOOD = {
+    "AIRFLOW_CONN_ODOO_SOURCE": "postgresql://reader:p%40ss%2Fword@odoo.example.com:5432/odoo?sslmode=verify-full",
+    "AIRFLOW_CONN_ACE_SOURCE": "postgres://reader:secret@ace.example.com/c303_prod_apn_01",
+    "AIRFLOW_CONN_REVOPS_CORE": "postgresql://revops:%C3%BC%25@core.example.com:5432/revops_core",
+    "AIRFLOW_CONN_SMTP_DEFAULT": "smtp://user:secret@smtp.example.com:587/?disable_ssl=true",
+    "REVOPS_ALERT_EMAIL": "data-team@example.com, on-call@example.com",
+    "REVOPS_EMBEDDING_PYTHON": sys.executable,
+    "REVOPS_EMBEDDING_MODEL": "/models/bge-m3",
+    "REVOPS_EMBEDDING_HANDOFF": "/var/lib/revops/embedding",
+}
+
+
+def faults(**changes: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment({**GOOD, **changes})
+    return str(caught.value)
+
+
+def test_good_settings_are_kept_as_written() -> None:
+    settings = Settings.from_environment(GOOD)
+    # Airflow reads the URIs again: a decoded password would end at its first slash or at-sign.
+    assert settings.odoo_source == GOOD["AIRFLOW_CONN_ODOO_SOURCE"]
+    assert settings.ace_source == GOOD["AIRFLOW_CONN_ACE_SOURCE"]
+    assert settings.revops_core == GOOD["AIRFLOW_CONN_REVOPS_CORE"]
+    assert settings.smtp_default == GOOD["AIRFLOW_CONN_SMTP_DEFAULT"]
+    assert settings.embedding_model == Path("/models/bge-m3")
+
+
+def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in GOOD.items():
+        monkeypatch.setenv(name, value)
+    assert Settings.from_environment() == Settings.from_environment(GOOD)
+
+
+def test_all_missing_variables_are_named_at_once_with_examples() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment({})
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "8 setting(s) are missing or malformed:"
+    assert "Remedy" in lines[-1]
+    for name in variable_names():
+        assert f"  {name} is missing. Example: {name}={example(name)}" in lines
+    assert len(lines) == len(variable_names()) + 2
+
+
+@pytest.mark.parametrize("blank", ["", "   "])
+def test_an_empty_variable_is_a_missing_one(blank: str) -> None:
+    assert "REVOPS_ALERT_EMAIL is missing" in faults(REVOPS_ALERT_EMAIL=blank)
+
+
+def test_missing_and_malformed_are_told_together() -> None:
+    text = faults(AIRFLOW_CONN_ODOO_SOURCE="", AIRFLOW_CONN_ACE_SOURCE="mysql://h/d", REVOPS_ALERT_EMAIL="nobody")
+    assert text.startswith("3 setting(s)")
+    assert "AIRFLOW_CONN_ODOO_SOURCE is missing" in text
+    assert "AIRFLOW_CONN_ACE_SOURCE must start with postgresql://" in text
+    assert "REVOPS_ALERT_EMAIL 'nobody' is not an e-mail address" in text
+
+
+@pytest.mark.parametrize(
+    "variable", ["AIRFLOW_CONN_ODOO_SOURCE", "AIRFLOW_CONN_ACE_SOURCE", "AIRFLOW_CONN_REVOPS_CORE"]
+)
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("mysql://reader:hunter2@host/odoo", "must start with postgresql://"),
+        ("host=localhost dbname=odoo password=hunter2", "must start with postgresql://"),
+        ("postgresql://reader:hunter2@host:5432", "needs a host and a database"),
+        ("postgresql://reader:hunter2@host:5432/", "needs a host and a database"),
+        ("postgresql:///odoo", "needs a host and a database"),
+        ("postgresql://reader:hunter2@host:abc/odoo", "has a port that is no number"),
+        ("postgresql://reader:CHANGE_ME@host:5432/odoo", "still holds CHANGE_ME"),
+        ("postgresql://reader:CHANGE%5FME@host:5432/odoo", "still holds CHANGE_ME"),
+        ('{"conn_type": "postgres", "host": "h", "password": "hunter2"', "is neither a URI nor JSON"),
+        ('{"conn_type": "mysql", "host": "h", "schema": "d", "password": "hunter2"}', "as JSON needs conn_type"),
+        ('{"conn_type": "postgres", "schema": "d", "password": "hunter2"}', "as JSON needs conn_type"),
+        ('{"conn_type": "postgres", "host": "h", "password": "hunter2"}', "as JSON needs conn_type"),
+        ('{"conn_type": "postgres", "host": "h", "schema": "d", "port": "hunter2"}', "has a port that is no number"),
+        ('{"conn_type": "postgres", "host": "h", "schema": "d", "password": "CHANGE_ME"}', "still holds CHANGE_ME"),
+    ],
+)
+def test_a_malformed_database_is_refused_without_its_password(variable: str, value: str, reason: str) -> None:
+    text = faults(**{variable: value})
+    assert f"  {variable} {reason}" in text
+    assert "hunter2" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("https://user:hunter2@smtp.example.com", "must start with smtp://"),
+        ("smtp.example.com", "must start with smtp://"),
+        ("smtp://user:CHANGE_ME@smtp.example.com:587", "still holds CHANGE_ME"),
+        ('{"conn_type": "smtp", "host"', "is neither a URI nor JSON"),
+        ('{"conn_type": "http", "host": "smtp.example.com", "password": "hunter2"}', "as JSON needs conn_type smtp"),
+    ],
+)
+def test_a_malformed_mail_server_is_refused(value: str, reason: str) -> None:
+    text = faults(AIRFLOW_CONN_SMTP_DEFAULT=value)
+    assert f"AIRFLOW_CONN_SMTP_DEFAULT {reason}" in text
+    assert "hunter2" not in text
+
+
+@pytest.mark.parametrize("value", ["nobody", "@example.com", "a@", "a@b.com,", "a b@example.com"])
+def test_malformed_addresses_are_refused(value: str) -> None:
+    assert "is not an e-mail address" in faults(REVOPS_ALERT_EMAIL=value)
+
+
+def test_a_python_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    missing = tmp_path / "no" / "python"
+    assert f"REVOPS_EMBEDDING_PYTHON {missing} does not exist" in faults(REVOPS_EMBEDDING_PYTHON=str(missing))
+
+
+@pytest.mark.parametrize("port", ["5432", '"5432"', "null"])
+def test_connections_may_be_json(port: str) -> None:
+    database = f'{{"conn_type": "postgres", "host": "h", "schema": "d", "port": {port}, "password": "p:w@/"}}'
+    mail = '{"conn_type": "smtp", "host": "smtp.example.com", "password": "p@/"}'
+    changes = {"AIRFLOW_CONN_REVOPS_CORE": database, "AIRFLOW_CONN_SMTP_DEFAULT": mail}
+    settings = Settings.from_environment({**GOOD, **changes})
+    assert settings.revops_core == database
+    assert settings.smtp_default == mail
+
+
+def test_with_a_secrets_backend_connections_may_be_elsewhere() -> None:
+    others = {name: value for name, value in GOOD.items() if name not in CONNECTION_VARIABLES}
+    backend = {"AIRFLOW__SECRETS__BACKEND": "airflow.secrets.local_filesystem.LocalFilesystemBackend"}
+    settings = Settings.from_environment({**others, **backend})
+    assert settings.odoo_source is None
+    with pytest.raises(SettingsError, match="4 setting"):
+        Settings.from_environment({**others, "AIRFLOW__SECRETS__BACKEND": ""})
+    with pytest.raises(SettingsError, match="AIRFLOW_CONN_REVOPS_CORE must start"):
+        Settings.from_environment({**others, **backend, "AIRFLOW_CONN_REVOPS_CORE": "sqlite:///x"})
+
+
+@pytest.mark.parametrize("variable", variable_names())
+def test_every_example_is_valid_itself(variable: str) -> None:
+    value = sys.executable if variable == "REVOPS_EMBEDDING_PYTHON" else example(variable)
+    assert value
+    Settings.from_environment({**GOOD, variable: value})
+
+
+def test_env_example_names_exactly_the_variables_of_the_code() -> None:
+    text = (ROOT / ".env.example").read_text()
+    named = re.findall(r"^#?\s*((?:REVOPS|AIRFLOW_CONN)_[A-Z0-9_]+)=", text, re.MULTILINE)
+    assert set(named) == set(variable_names())
+    active = re.findall(r"^((?:REVOPS|AIRFLOW_CONN)_[A-Z0-9_]+)=", text, re.MULTILINE)
+    assert len(active) == len(set(active))
