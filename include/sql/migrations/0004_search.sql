@@ -49,6 +49,22 @@ create table search.embedding (
 );
 alter table search.embedding alter column dense set storage plain;
 
+create function search.redact(value text) returns text
+language sql
+immutable
+parallel safe
+return regexp_replace(
+    regexp_replace(
+        regexp_replace(value, '[^\s<>"]+@[^\s<>"]+\.[^\s<>"]+', ' ', 'g'),
+        '\+[0-9][0-9 ().\-/]{6,17}[0-9]', ' ', 'g'
+    ),
+    '\(?\m[0-9]{3,4}\)?[ .\-][0-9]{3}[ .\-][0-9]{3,4}\M', ' ', 'g'
+);
+comment on function search.redact(text) is
+'A text without the e-mail addresses and phone numbers that people type into titles and descriptions. '
+'Dates and 12-digit account numbers stay.';
+grant execute on function search.redact(text) to revops_embed;
+
 create function search.hybrid(
     query text,
     query_dense halfvec,
@@ -73,6 +89,7 @@ parallel safe
 set search_path = search, public, pg_temp
 as $$
     -- Reciprocal rank fusion with k = 60 (Cormack, Clarke, Buettcher 2009) over four rankings of 100 candidates each.
+    -- Weights: meaning and title lead; sparse 0.3 as in BGE-M3's own mix of scores; single words are noisy across languages.
     with eligible as materialized (
         select d.document_id, d.text_hash, d.title, d.text_vector
         from search.document as d
@@ -133,8 +150,8 @@ as $$
         d.entity,
         d.entity_id,
         d.title,
-        coalesce(1.0 / (60 + dense.position), 0) + coalesce(1.0 / (60 + sparse.position), 0)
-        + coalesce(1.0 / (60 + words.position), 0) + coalesce(1.0 / (60 + titles.position), 0) as score,
+        coalesce(1.0 / (60 + dense.position), 0) + coalesce(0.3 / (60 + sparse.position), 0)
+        + coalesce(0.3 / (60 + words.position), 0) + coalesce(1.0 / (60 + titles.position), 0) as score,
         dense.position as dense_rank,
         sparse.position as sparse_rank,
         words.position as text_rank,

@@ -49,17 +49,14 @@ with texts as (
     where deleted_at is null
 ),
 
--- E-mail addresses and phone numbers that people typed into descriptions do not reach the model.
+-- What people typed into titles and descriptions does not reach the model.
 redacted as (
     select
         source_system,
         entity,
         entity_id,
-        title,
-        normalize(btrim(regexp_replace(
-            regexp_replace(text, '[^\s<>"]+@[^\s<>"]+\.[^\s<>"]+', ' ', 'g'),
-            '\+?\(?[0-9][0-9 ().\-/]{7,}[0-9]', ' ', 'g'
-        )), nfc) as text,
+        btrim(search.redact(title)) as title,
+        normalize(btrim(search.redact(text)), nfc) as text,
         stage,
         status,
         country_code,

@@ -74,7 +74,6 @@ def run(console: Console, dag_id: str) -> int:
     own = own_settings()
     with _only_one(stack, "demo"):
         _prepare(stack, console, advance=False, own=own)
-        Settings.from_environment(_environment(stack, own))
         with _airflow(stack, console, own=own) as (server, running):
             states, reports = _run_dags(stack, server, running, [dag_id], console, own=own)
     for report in reports:
@@ -91,7 +90,6 @@ def start(console: Console, web_port: int) -> int:
     own = own_settings()
     with _only_one(stack, "demo"):
         _prepare(stack, console, advance=False, own=own)
-        Settings.from_environment(_environment(stack, own))
         with console.status("starting Airflow"):
             running = AirflowServer(stack).start(own, web_port=web_port)
     console.print(f"Web UI:   [bold]http://localhost:{running.web_port}[/]")
@@ -117,7 +115,6 @@ def task(console: Console, dag_id: str, task_id: str) -> int:
     server = AirflowServer(stack)
     with server.mail_sink() as mail_port:
         environment = stack.environment(mail_port=mail_port, web_port=WEB_PORT, own=own)
-        Settings.from_environment(environment)
         airflow = str(Path(sys.executable).with_name("airflow"))
         with console.status("preparing Airflow's database"):
             migrated = subprocess.run(
@@ -161,6 +158,8 @@ def _prepare(stack: Stack, console: Console, *, advance: bool, own: Mapping[str,
     settings = own or {}
     with _step(console, "PostgreSQL 18 with pgvector, TLS") as done:
         done(f"port {stack.start_postgres()}")
+    # All that is wrong with the settings, before anything is built on them.
+    Settings.from_environment(_environment(stack, settings))
     if {"AIRFLOW_CONN_ODOO_SOURCE", "AIRFLOW_CONN_ACE_SOURCE"} - set(settings):
         _prepare_samples(stack, console, advance=advance)
     if "AIRFLOW_CONN_REVOPS_CORE" not in settings:

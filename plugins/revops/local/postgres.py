@@ -125,7 +125,7 @@ class EmbeddedPostgres:
     def port(self) -> int | None:
         """Return the port of the running server, or None when it does not run."""
         lines = _read_lines(self.data / "postmaster.pid")
-        if len(lines) < 8 or not lines[7].startswith("ready") or not self._is_ours(int(lines[0])):
+        if len(lines) < 8 or not lines[7].startswith("ready") or self._postmaster_pid() is None:
             return None
         return int(lines[3])
 
@@ -256,29 +256,30 @@ class EmbeddedPostgres:
         return int(lines[0]) if lines and _is_free(int(lines[0])) else None
 
     def _remove_stale_pid_file(self) -> None:
-        path = self.data / "postmaster.pid"
-        lines = _read_lines(path)
-        if lines and not self._is_ours(int(lines[0])):
-            path.unlink(missing_ok=True)
+        # Whatever it holds: after a power cut it may be empty or cut off.
+        if self._postmaster_pid() is None:
+            (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def _end_orphans(self) -> None:
-        """End backends that outlived a postmaster killed with -9: they keep the shared memory, and so the
-        start, blocked."""
-        if self._postmaster_runs():
+        """End backends that outlived a postmaster killed with -9: they hold the shared memory and block the start."""
+        if self._postmaster_pid() is not None:
             return
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and self._is_ours(int(entry.name)):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(entry.name), signal.SIGQUIT)
 
-    def _postmaster_runs(self) -> bool:
+    def _postmaster_pid(self) -> int | None:
         lines = _read_lines(self.data / "postmaster.pid")
-        return bool(lines) and self._is_ours(int(lines[0]))
+        if not lines or not lines[0].strip().isdigit():
+            return None
+        pid = int(lines[0])
+        return pid if self._is_ours(pid) else None
 
     def _is_ours(self, pid: int) -> bool:
         # PostgreSQL's processes work in the data directory: a re-used pid, or another server's, does not.
         try:
-            return (Path("/proc") / str(pid) / "cwd").readlink() == self.data
+            return (Path("/proc") / str(pid) / "cwd").readlink() == self.data.resolve()
         except OSError:
             return False
 

@@ -1,0 +1,71 @@
+"""Fixtures of the database tests: one source and one warehouse for all of them, emptied after each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from builders import Extract
+from psycopg import sql
+
+from revops.local.postgres import EmbeddedPostgres
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_server(postgres: EmbeddedPostgres) -> None:
+    """Spare the tests' own server the disk: a power cut may cost it its data, no test relies on them."""
+    with psycopg.connect(postgres.conninfo("postgres"), autocommit=True) as connection:
+        connection.execute("alter system set fsync = off")
+        connection.execute("alter system set full_page_writes = off")
+        connection.execute("select pg_reload_conf()")
+
+
+@pytest.fixture(scope="session")
+def _databases(postgres: EmbeddedPostgres, _template: str) -> Iterator[tuple[str, str]]:
+    names = (f"db_source_{os.getpid()}", f"db_warehouse_{os.getpid()}")
+    with psycopg.connect(postgres.conninfo("postgres"), autocommit=True) as connection:
+        for name, owner, template in zip(names, ("odoo", "revops"), ("template0", _template), strict=True):
+            connection.execute(
+                sql.SQL("create database {} owner {} template {}").format(
+                    sql.Identifier(name), sql.Identifier(owner), sql.Identifier(template)
+                )
+            )
+        yield names
+        for name in names:
+            connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def source_dsn(postgres: EmbeddedPostgres, passwords: dict[str, str], _databases: tuple[str, str]) -> Iterator[str]:
+    """The connection string of an empty source, as its owner's login."""
+    dsn = postgres.conninfo(_databases[0], user="odoo", password=passwords["odoo"])
+    yield dsn
+    with psycopg.connect(dsn) as connection:
+        connection.execute("drop schema public cascade; create schema public")
+
+
+@pytest.fixture
+def warehouse_dsn(postgres: EmbeddedPostgres, passwords: dict[str, str], _databases: tuple[str, str]) -> Iterator[str]:
+    """The connection string of a migrated, empty warehouse, as its owner's login."""
+    dsn = postgres.conninfo(_databases[1], user="revops", password=passwords["revops"])
+    yield dsn
+    with psycopg.connect(dsn) as connection:
+        tables = connection.execute(
+            "select schemaname, tablename from pg_tables "
+            "where schemaname in ('raw', 'core', 'search', 'ops') and tablename <> 'migration'"
+        ).fetchall()
+        for schema, table in tables:
+            if schema == "raw":
+                connection.execute(sql.SQL("drop table {} cascade").format(sql.Identifier(schema, table)))
+        kept = sql.SQL(", ").join(sql.Identifier(*row) for row in tables if row[0] != "raw")
+        connection.execute(sql.SQL("truncate {} restart identity cascade").format(kept))
+
+
+@pytest.fixture
+def extract(source_dsn: str, warehouse_dsn: str) -> Iterator[Extract]:
+    """An empty source and an empty warehouse, ready to load from one to the other."""
+    made = Extract(source_dsn, warehouse_dsn)
+    yield made
+    made.close()
