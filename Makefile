@@ -98,7 +98,7 @@ lint: $(VENV)/.installed  ## check style, types and SQL
 
 .PHONY: test
 test: install lint  ## run all tests
-	$(EMBEDDING_VENV)/bin/python -m pytest -q tests/embedding
+	PYTHONPATH=include/embedding $(EMBEDDING_VENV)/bin/python -m pytest -q --confcutdir=tests/embedding tests/embedding
 	$(BIN)/python -m pytest -q --ignore=tests/embedding
 
 .PHONY: lock
