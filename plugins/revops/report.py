@@ -59,7 +59,7 @@ _SCHEMA_CHANGES = """
 _TRANSFORMS = """
     select distinct on (target)
            target, status, rows_read, inserted, updated, unchanged, quarantined, deleted, seconds, error
-    from ops.transform_run where run_id = %(run_id)s order by target, transform_run_id desc
+    from ops.transform_run where run_id = %(run_id)s and source = %(source)s order by target, transform_run_id desc
 """
 _QUALITY = """
     select distinct on (layer) quality_run_id, layer, status, expected, evaluated, score, seconds

@@ -101,8 +101,9 @@ def transform_table(
     """
     started = time.monotonic()
     row = warehouse.execute(
-        "insert into ops.transform_run (run_id, target, status) values (%s, %s, 'running') returning transform_run_id",
-        (run_id, target.qualified),
+        "insert into ops.transform_run (run_id, source, target, status) values (%s, %s, %s, 'running') "
+        "returning transform_run_id",
+        (run_id, source, target.qualified),
     ).fetchone()
     warehouse.commit()
     transform_run_id = row[0] if row else None

@@ -228,7 +228,8 @@ def test_core_checks_run_on_core_itself(warehouse_dsn: str, as_role: Callable[[s
                 insert into ops.load (source, table_name, run_id, mode, status)
                     values ('odoo', 't', 'r', 'xid', 'failed');
                 insert into core.account (source_system, source_id, name, normalised_name, domain, country_code,
-                    is_archived, raw_load_id) values ('odoo', '1', 'Acme', 'acme', 'acme.example', 'DE', false, 1);
+                    is_company, is_archived, raw_load_id)
+                values ('odoo', '1', 'Acme', 'acme', 'acme.example', 'DE', true, false, 1);
                 insert into core.odoo_opportunities (source_id, title, lead_type, account_id, stage, status,
                     annual_revenue, tags, updated_at, raw_load_id)
                 select '1', 'a', 'lead', account_id, 'New', 'open', 1, '{}', now(), 1 from core.account;

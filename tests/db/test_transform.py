@@ -34,7 +34,7 @@ ODOO = {
     "crm_tag_rel": "lead_id integer, tag_id integer, primary key (lead_id, tag_id)",
     "res_partner": (
         "id integer primary key, name text, commercial_partner_id integer, website text, country_id integer, "
-        "active boolean"
+        "active boolean, is_company boolean default true"
     ),
     "res_company": "id integer primary key, currency_id integer",
     "res_currency": "id integer primary key, name text",
@@ -484,3 +484,18 @@ def test_a_title_is_redacted_too(warehouse: Warehouse) -> None:
     warehouse.transform("odoo_opportunities")
     warehouse.transform("document")
     assert warehouse.rows("select title from search.document") == [("Call from   about EKS",)]
+
+
+def test_a_person_becomes_an_account_but_no_document(warehouse: Warehouse) -> None:
+    """The name of a person is personal data, also where a deal would carry it along."""
+    warehouse.create_odoo()
+    warehouse.insert("odoo_res_partner", id=1, name="Jane Doe", commercial_partner_id=1, is_company=False)
+    warehouse.lead(1, partner_id=1)
+    warehouse.lead(2, partner_id=1, partner_name="Doe Consulting")
+    for name in ("account", "odoo_opportunities", "document"):
+        warehouse.transform(name)
+    assert warehouse.rows("select name, is_company from core.account") == [("Jane Doe", False)]
+    assert warehouse.rows("select entity, text from search.document order by 2") == [
+        ("odoo_opportunity", "lead 1"),
+        ("odoo_opportunity", "lead 2\nDoe Consulting"),
+    ]

@@ -253,7 +253,7 @@ RIGHTS: dict[str, tuple[list[str], list[str]]] = {
             "create table core.new (id integer)",
             "select * from search.document",
             "delete from ops.load",
-            "insert into ops.transform_run (run_id, target, status) values ('a', 'b', 'running')",
+            "insert into ops.transform_run (run_id, source, target, status) values ('a', 'odoo', 'b', 'running')",
             "create schema mine",
             "create table public.mine (id integer)",
             "update ops.migration set checksum = ''",
@@ -262,7 +262,7 @@ RIGHTS: dict[str, tuple[list[str], list[str]]] = {
     "revops_transform": (
         [
             "select * from raw.sample",
-            "insert into ops.transform_run (run_id, target, status) values ('a', 'b', 'running')",
+            "insert into ops.transform_run (run_id, source, target, status) values ('a', 'odoo', 'b', 'running')",
             "update core.account set name = name",
             "delete from core.account",
             "create temp table scratch (id integer)",
@@ -284,7 +284,7 @@ RIGHTS: dict[str, tuple[list[str], list[str]]] = {
             "select * from core.account",
             "delete from search.document",
             "select * from search.hybrid('x', null, null, 1)",
-            "insert into ops.transform_run (run_id, target, status) values ('a', 'b', 'running')",
+            "insert into ops.transform_run (run_id, source, target, status) values ('a', 'odoo', 'b', 'running')",
         ],
         [
             "select * from raw.sample",

@@ -18,7 +18,7 @@ from aiosmtpd.controller import Controller
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from revops import alerts
-from revops.local.airflow_server import free_port
+from revops.local.ports import free_port
 from revops.report import RunReport, read_report
 
 RUN = "scheduled__2026-11-22T02:00:00+00:00"
@@ -179,8 +179,8 @@ def record_failed_run(warehouse: psycopg.Connection) -> None:
         {"run": RUN},
     )
     warehouse.execute(
-        "insert into ops.transform_run (run_id, target, status, error) "
-        "values (%s, 'core.account', 'failed', 'rows do not add up')",
+        "insert into ops.transform_run (run_id, source, target, status, error) "
+        "values (%s, 'odoo', 'core.account', 'failed', 'rows do not add up')",
         (RUN,),
     )
     row = warehouse.execute(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from revops.local.airflow_server import free_port
+from revops.local.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 

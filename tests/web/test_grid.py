@@ -8,7 +8,8 @@ import time
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from revops.local.airflow_server import AirflowServer, free_port
+from revops.local.airflow_server import AirflowServer
+from revops.local.ports import free_port
 from tests.stack import Commands
 
 pytestmark = pytest.mark.web

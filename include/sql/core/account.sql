@@ -12,6 +12,7 @@ with companies as (
         p.website,
         null::text as industry,
         c.code as country_code,
+        p.is_company is true as is_company,
         p.active is false as is_archived,
         p._deleted_at,
         p._load_id
@@ -26,6 +27,7 @@ with companies as (
         a.website,
         a.industry,
         a.country_code,
+        true as is_company,
         false as is_archived,
         a._deleted_at,
         a._load_id
@@ -41,6 +43,7 @@ cleaned as (
         nullif(btrim(website, e' \t\r\n\u00a0'), '') as website,
         nullif(btrim(industry), '') as industry,
         upper(nullif(btrim(country_code), '')) as country_code,
+        is_company,
         is_archived,
         _deleted_at as deleted_at,
         _load_id as raw_load_id
@@ -57,6 +60,7 @@ select
     lower(substring(regexp_replace(website, '^\s*([a-zA-Z]+://)?(www\.)?', '') from '^[^/:?#\s]+')) as domain,
     industry,
     country_code,
+    is_company,
     is_archived,
     deleted_at,
     raw_load_id,

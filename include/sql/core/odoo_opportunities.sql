@@ -21,7 +21,8 @@ select
     coalesce(btrim(l.name), '') as title,
     l.type as lead_type,
     a.account_id,
-    coalesce(a.name, nullif(btrim(l.partner_name), '')) as company_name,
+    -- An account may be a person: a name of the company field only where it is one.
+    coalesce(case when a.is_company then a.name end, nullif(btrim(l.partner_name), '')) as company_name,
     s.name as stage,
     -- Odoo has no column for it: won is the stage's property, lost is an archived lead without any chance.
     case

@@ -87,6 +87,7 @@ comment on table ops.source_snapshot is
 create table ops.transform_run (
     transform_run_id bigint generated always as identity primary key,
     run_id text not null,
+    source text not null,
     target text not null,
     status text not null check (status in ('running', 'succeeded', 'failed')),
     rows_read bigint,

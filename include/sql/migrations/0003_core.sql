@@ -14,6 +14,7 @@ create table core.account (
     domain text,
     industry text,
     country_code text,
+    is_company boolean not null,
     is_archived boolean not null,
     deleted_at timestamptz,
     raw_load_id bigint not null references ops.load (load_id),
@@ -21,6 +22,8 @@ create table core.account (
 );
 create index account_domain_idx on core.account (domain);
 comment on table core.account is 'One row per Odoo commercial partner and per ACE company.';
+comment on column core.account.is_company is
+'False for a person: such a name is personal data and becomes no document.';
 comment on column core.account.domain is 'Host of the website in lower case, without www; null when there is none.';
 
 create table core.odoo_opportunities (

@@ -2,7 +2,8 @@
 -- Grain: one row per opportunity and account that is not deleted.
 -- Reads: core.odoo_opportunities, core.ace_opportunities, core.account.
 -- Writes: search.document; documents whose entity is gone are removed.
--- Privacy: company names, titles and problem descriptions only; no contact, e-mail address, phone number or owner.
+-- Privacy: names of companies (never of people), titles and problem descriptions only;
+--          no contact, e-mail address, phone number or owner.
 -- Re-run: safe; the rows below are the wanted state, and only rows that differ are written.
 
 with texts as (
@@ -46,7 +47,7 @@ with texts as (
         null as amount,
         null as close_date
     from core.account
-    where deleted_at is null
+    where deleted_at is null and is_company
 ),
 
 -- What people typed into titles and descriptions does not reach the model.

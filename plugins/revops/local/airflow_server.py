@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 import httpx
 
+from revops.local.ports import free_port, is_free
 from revops.local.stack import POOLS, Stack
 
 START_TIMEOUT_S = 180
@@ -78,7 +78,7 @@ class AirflowServer:
             if running.settings_digest == digest:
                 return running
             raise ServerError("Airflow runs already, with other settings. Remedy: `make stop`, then try again.")
-        if web_port is not None and not _is_free(web_port):
+        if web_port is not None and not is_free(web_port):
             raise ServerError(
                 f"port {web_port} is in use. Remedy: choose another, e.g. `make start WEB_PORT={web_port + 1}`."
             )
@@ -248,23 +248,6 @@ class Api:
                     :1
                 ]
         return lines
-
-
-def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 def _airflow_program() -> Path:

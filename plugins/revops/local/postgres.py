@@ -12,7 +12,6 @@ import fcntl
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sysconfig
 import tempfile
@@ -23,6 +22,7 @@ from pathlib import Path
 
 from revops.local import tls
 from revops.local.paths import Account, server_account
+from revops.local.ports import free_port, is_free
 
 START_TIMEOUT_S = 60
 LOCK_TIMEOUT_S = 120
@@ -167,7 +167,7 @@ class EmbeddedPostgres:
                 os.chown(folder, account.uid, account.gid)
             environment = {"HOME": scratch, "PATH": os.defpath, "LANG": "C.UTF-8"}
             for arguments in (
-                ["start", "--name", "unpack", "-p", str(_free_port())],
+                ["start", "--name", "unpack", "-p", str(free_port())],
                 ["stop", "--name", "unpack"],
             ):
                 result = _run_as(account, [copy, *arguments], environment=environment)
@@ -219,7 +219,7 @@ class EmbeddedPostgres:
 
     def _start(self, account: Account) -> int:
         deadline = time.monotonic() + START_TIMEOUT_S
-        port = self._last_port() or _free_port()
+        port = self._last_port() or free_port()
         while True:
             result = self._run(
                 account,
@@ -249,11 +249,11 @@ class EmbeddedPostgres:
                 )
             self._end_orphans()
             time.sleep(0.25)
-            port = _free_port()
+            port = free_port()
 
     def _last_port(self) -> int | None:
         lines = _read_lines(self.home / "port")
-        return int(lines[0]) if lines and _is_free(int(lines[0])) else None
+        return int(lines[0]) if lines and is_free(int(lines[0])) else None
 
     def _remove_stale_pid_file(self) -> None:
         # Whatever it holds: after a power cut it may be empty or cut off.
@@ -343,22 +343,6 @@ def _locked(path: Path) -> Iterator[None]:
                     raise PostgresError(f"another process holds {path} for over {LOCK_TIMEOUT_S} s; end it") from None
                 time.sleep(0.1)
         yield
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 def _read_lines(path: Path) -> list[str]:
