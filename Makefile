@@ -109,6 +109,6 @@ lock: $(VENV)/.installed  ## renew constraints.txt from requirements*.txt
 
 .PHONY: clean
 clean:  ## stop the stack and remove everything this checkout has made, the embedded databases included
-	@if [ -x $(BIN)/python ]; then home=$$($(BIN)/python -c 'from revops.local.paths import state_home; print(state_home())'); \
-	  $(LOCAL) stop; rm -rf "$$home"; fi
+	@if [ -f $(VENV)/.installed ]; then $(LOCAL) clean; \
+	  elif [ -d .local ]; then echo "run make install first: .local holds databases that only the stack can stop"; exit 1; fi
 	rm -rf $(VENV) $(EMBEDDING_VENV) .install.lock .mypy_cache .ruff_cache .pytest_cache

@@ -50,6 +50,7 @@ class Encoded:
     truncated: int = 0
     seconds: float = 0.0
     device: str = "none"
+    model_key: str = ""
 
 
 def describe_model(settings: Settings) -> Model:
@@ -61,7 +62,7 @@ def describe_model(settings: Settings) -> Model:
 
 
 def register_model(warehouse: psycopg.Connection, model: Model) -> int:
-    """Return the model's id in search.embedding_model, made where it is new, and mark it current; commits."""
+    """Return the model's id in search.embedding_model, made where it is new; commits."""
     row = warehouse.execute(
         "insert into search.embedding_model (model_key, name, dimensions, sparse_dimensions) values (%s, %s, %s, %s) "
         "on conflict (model_key) do update set name = excluded.name returning model_id",
@@ -69,15 +70,29 @@ def register_model(warehouse: psycopg.Connection, model: Model) -> int:
     ).fetchone()
     if row is None:
         raise AssertionError("insert ... returning returns a row")
-    warehouse.execute(
-        "update search.embedding_model set is_current = false where is_current and model_id <> %s", (row[0],)
-    )
-    warehouse.execute(
-        "update search.embedding_model set is_current = true where not is_current and model_id = %s",
-        (row[0],),
-    )
     warehouse.commit()
     return int(row[0])
+
+
+def switch_model(warehouse: psycopg.Connection, model_id: int) -> bool:
+    """Search with a model from now on, once it has a vector for every document; return whether it is current. Commits.
+
+    Until then searches go on with the model before; the very first model is current at once.
+    """
+    warehouse.execute("select pg_advisory_xact_lock(hashtextextended('switch model', 0))")
+    row = warehouse.execute(
+        "select m.is_current, not exists (select from search.embedding_model where is_current) or not exists ("
+        " select from search.document d where not exists ("
+        " select from search.embedding e where e.model_id = m.model_id and e.text_hash = d.text_hash)) "
+        "from search.embedding_model m where m.model_id = %s",
+        (model_id,),
+    ).fetchone()
+    is_current, is_complete = row or (False, False)
+    if not is_current and is_complete:
+        warehouse.execute("update search.embedding_model set is_current = false where is_current")
+        warehouse.execute("update search.embedding_model set is_current = true where model_id = %s", (model_id,))
+    warehouse.commit()
+    return bool(is_current or is_complete)
 
 
 def export_texts(warehouse: psycopg.Connection, *, model_id: int, source: str, folder: Path) -> int:
@@ -91,6 +106,7 @@ def export_texts(warehouse: psycopg.Connection, *, model_id: int, source: str, f
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    folder.parent.chmod(0o700)  # texts of deals
     schema = pa.schema([("text_hash", pa.binary(32)), ("text", pa.string())])
     total = 0
     with warehouse.cursor("texts") as cursor:
@@ -121,13 +137,14 @@ def encode_texts(settings: Settings, *, source: Path, output: Path, prompt: str 
         "--output",
         str(output),
     ]
-    device = "none"
+    device, model_key = "none", ""
     for event in _run_encoder(settings, [*arguments, "--prompt", prompt, "--shard-rows", str(SHARD_ROWS)]):
         kind = event.pop("event")
         log.info(f"encoder {kind}", **event)
         device = event.get("device", device)
+        model_key = event.get("model_key", model_key)
         if kind == "end":
-            return Encoded(event["documents"], event["tokens"], event["truncated"], event["seconds"], device)
+            return Encoded(event["documents"], event["tokens"], event["truncated"], event["seconds"], device, model_key)
     raise EncoderError("the encoder ended without saying that it was done")
 
 

@@ -24,6 +24,7 @@ class QueryVectors:
 
     dense: list[float]
     sparse: dict[int, float]
+    model_key: str
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,13 @@ def encode_queries(settings: Settings, queries: list[str]) -> list[QueryVectors]
         pq.write_table(
             pa.table({"text_hash": hashes, "text": queries}, schema=schema), folder / "in" / "queries.parquet"
         )
-        encode_texts(settings, source=folder / "in", output=folder / "out", prompt="query")
+        encoded = encode_texts(settings, source=folder / "in", output=folder / "out", prompt="query")
         rows = [row for path in sorted((folder / "out").glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
     return [
         QueryVectors(
             [float(value) for value in row["dense"]],
             dict(zip(row["sparse_ids"], row["sparse_weights"], strict=True)),
+            encoded.model_key,
         )
         for row in rows
     ]
@@ -89,14 +91,14 @@ def find_documents(
 
     register_vector(warehouse)
     model = warehouse.execute(
-        "select model_id, dimensions, sparse_dimensions from search.embedding_model where is_current"
+        "select model_id, model_key, sparse_dimensions from search.embedding_model where is_current"
     ).fetchone()
     if model is None:
         raise SearchError("nothing has been embedded yet. Remedy: run the DAGs odoo and ace (`make demo`).")
-    model_id, dimensions, sparse_dimensions = model
-    if len(vectors.dense) != dimensions:
+    model_id, model_key, sparse_dimensions = model
+    if vectors.model_key != model_key:
         raise SearchError(
-            f"the query has {len(vectors.dense)} dimensions, the current model {dimensions}. "
+            f"the query was encoded with model {vectors.model_key}, the documents with {model_key}. "
             "Remedy: REVOPS_EMBEDDING_MODEL must be the model that the documents were embedded with."
         )
     rows: list[Any] = warehouse.execute(

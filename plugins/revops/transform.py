@@ -20,6 +20,7 @@ from revops.extract.drift import read_raw_columns
 log = structlog.get_logger(__name__)
 
 DESIRED = sql.Identifier("pg_temp", "desired")
+REJECTED = sql.Identifier("pg_temp", "rejected")
 REJECT_COLUMN = "_reject"
 NAIVE_TIME = "timestamp without time zone"
 
@@ -220,6 +221,11 @@ def _create_desired(
             "set reason = excluded.reason, last_seen_at = now(), last_run_id = excluded.last_run_id, released_at = null"
         ).format(table=sql.Literal(table), key=key_text, run=sql.Literal(run_id), desired=DESIRED)
     ) if target.schema == "core" else None
+    warehouse.execute(
+        sql.SQL("create temp table rejected on commit drop as select {} from {} where _reject is not null").format(
+            sql.SQL(", ").join(map(sql.Identifier, target.key)), DESIRED
+        )
+    )
     quarantined = warehouse.execute(sql.SQL("delete from {} where _reject is not null").format(DESIRED)).rowcount
     if target.schema == "core":
         warehouse.execute(
@@ -266,9 +272,11 @@ def _merge(warehouse: psycopg.Connection, target: Target, *, source: str) -> tup
     if row is None or total is None:
         raise AssertionError("an aggregate returns a row")
     same = sql.SQL(" and ").join(sql.SQL("d.{0} = t.{0}").format(sql.Identifier(name)) for name in target.key)
-    gone = sql.SQL("t.source_system = {} and not exists (select from {} as d where {})").format(
-        sql.Literal(source), DESIRED, same
-    )
+    # A rejected row is still there in the source: its last good state stays until it is mended.
+    gone = sql.SQL(
+        "t.source_system = {0} and not exists (select from {1} as d where {3}) "
+        "and not exists (select from {2} as d where {3})"
+    ).format(sql.Literal(source), DESIRED, REJECTED, same)
     if target.missing == "delete":
         removal = sql.SQL("delete from {} as t where {}").format(table, gone)
     else:

@@ -39,10 +39,11 @@ def dsn(warehouse_dsn: str, as_role: Callable[[str], psycopg.Connection]) -> str
     """A warehouse with three small raw tables, seen by the role of the checks."""
     with as_role("revops_ingest") as connection:
         connection.execute(
-            "create table raw.good (id integer, amount numeric, name text);"
+            "create table raw.good (id integer, amount numeric, name text, _deleted_at timestamptz);"
             "insert into raw.good values (1, 10.5, 'a'), (2, 'NaN', 'b');"
-            "create table raw.bad (id integer, name text); insert into raw.bad values (1, 'a'), (1, null), (3, null);"
-            "create table raw.bystander (id integer); insert into raw.bystander values (1)"
+            "create table raw.bad (id integer, name text, _deleted_at timestamptz);"
+            "insert into raw.bad values (1, 'a'), (1, null), (3, null);"
+            "create table raw.bystander (id integer, _deleted_at timestamptz); insert into raw.bystander values (1)"
         )
     return make_conninfo(warehouse_dsn, options="-c role=revops_quality")
 
@@ -65,7 +66,7 @@ def test_pass_warn_and_fail(dsn: str, tmp_path: Path, as_role: Callable[[str], p
         ("values in (id) must exist in good (id)", "warning", ""),
         ("failed rows", "critical", "fail query: select id from raw.bad where id > 2"),
     )
-    report = scan_tables(dsn, layer="raw", tables=["good", "bad", "without_file"], folder=tmp_path)
+    report = scan_tables(dsn, layer="raw", source="odoo", tables=["good", "bad", "without_file"], folder=tmp_path)
     found = [(result.check.table, result.check.name, result.outcome, result.value) for result in report.results]
     assert found == [
         ("good", "check 1", "pass", 2),
@@ -112,7 +113,7 @@ def test_a_check_on_a_missing_column_shuts_the_gate(
         ("duplicate_count(id) = 0", "warning", ""),
     )
     check_file(tmp_path, "bystander", ("row_count > 0", "critical", ""))
-    report = scan_tables(dsn, layer="raw", tables=["good", "bystander"], folder=tmp_path)
+    report = scan_tables(dsn, layer="raw", source="odoo", tables=["good", "bystander"], folder=tmp_path)
     assert [(result.outcome, result.value) for result in report.results] == [
         ("not_evaluated", None),
         ("not_evaluated", None),
@@ -131,7 +132,7 @@ def test_a_check_on_a_missing_column_shuts_the_gate(
 
 def test_a_missing_table_shuts_the_gate(dsn: str, tmp_path: Path) -> None:
     check_file(tmp_path, "nowhere", ("row_count > 0", "warning", ""))
-    report = scan_tables(dsn, layer="raw", tables=["nowhere"], folder=tmp_path)
+    report = scan_tables(dsn, layer="raw", source="odoo", tables=["nowhere"], folder=tmp_path)
     assert [result.outcome for result in report.results] == ["not_evaluated"]
     with pytest.raises(QualityGateError):
         require_gate_open(report)
@@ -147,12 +148,12 @@ def test_settings_of_a_dotenv_file_do_not_reach_soda(dsn: str, tmp_path: Path, m
     monkeypatch.setattr(scan, "PACKAGE_ROOT", library)
     monkeypatch.setenv("LEAKED_LIMIT", "0")
     check_file(tmp_path, "good", ("row_count > ${LEAKED_LIMIT}", "critical", ""))
-    report = scan_tables(dsn, layer="raw", tables=["good"], folder=tmp_path)
+    report = scan_tables(dsn, layer="raw", source="odoo", tables=["good"], folder=tmp_path)
     assert [result.outcome for result in report.results] == ["not_evaluated"]
 
 
 def test_no_checks_at_all_have_no_score(dsn: str, tmp_path: Path) -> None:
-    report = scan_tables(dsn, layer="raw", tables=["good"], folder=tmp_path)
+    report = scan_tables(dsn, layer="raw", source="odoo", tables=["good"], folder=tmp_path)
     assert (report.results, report.score, report.evaluated) == ((), None, 0)
 
 
@@ -240,14 +241,33 @@ def test_core_checks_run_on_core_itself(warehouse_dsn: str, as_role: Callable[[s
             )
         )
     dsn = make_conninfo(warehouse_dsn, options="-c role=revops_quality")
-    tables = ["account", "odoo_opportunities", "ace_opportunities"]
-    report = scan_tables(dsn, layer="core", tables=tables, folder=SODA / "core")
-    assert {result.check.name for result in report.results if result.outcome != "pass"} == set()
-    assert (report.status, report.score) == ("passed", 1.0)
-    require_gate_open(report)
+    for source, tables in (("odoo", ["account", "odoo_opportunities"]), ("ace", ["ace_opportunities"])):
+        report = scan_tables(dsn, layer="core", source=source, tables=tables, folder=SODA / "core")
+        assert {result.check.name for result in report.results if result.outcome != "pass"} == set()
+        assert (report.status, report.score) == ("passed", 1.0)
+        require_gate_open(report)
     # A row that can't be: the gate shuts with the number measured.
     with psycopg.connect(warehouse_dsn) as owner:
         owner.execute("update core.account set name = ' '")
-    report = scan_tables(dsn, layer="core", tables=["account"], folder=SODA / "core")
+    report = scan_tables(dsn, layer="core", source="odoo", tables=["account"], folder=SODA / "core")
     with pytest.raises(QualityGateError, match=r"core\.account: name is not blank .*: measured 100"):
         require_gate_open(report)
+
+
+def test_only_live_rows_are_checked(dsn: str, tmp_path: Path, as_role: Callable[[str], psycopg.Connection]) -> None:
+    """A row that is gone from the source neither shuts a gate for ever nor makes an emptied table look full."""
+    check_file(
+        tmp_path,
+        "bad",
+        ("missing_count(name) = 0", "critical", ""),
+        ("values in (id) must exist in bystander (id)", "warning", ""),
+    )
+    check_file(tmp_path, "bystander", ("row_count > 0", "critical", ""))
+    with as_role("revops_ingest") as connection:
+        connection.execute("update raw.bad set _deleted_at = now() where name is null")
+    report = scan_tables(dsn, layer="raw", source="odoo", tables=["bad", "bystander"], folder=tmp_path)
+    assert [result.outcome for result in report.results] == ["pass", "pass", "pass"]
+    with as_role("revops_ingest") as connection:
+        connection.execute("update raw.bystander set _deleted_at = now()")
+    report = scan_tables(dsn, layer="raw", source="odoo", tables=["bad", "bystander"], folder=tmp_path)
+    assert [result.outcome for result in report.results] == ["pass", "warn", "fail"]

@@ -333,16 +333,17 @@ def test_a_rejected_row_goes_to_quarantine_and_is_released_when_mended(warehouse
     warehouse.ingest.execute("update raw.odoo_crm_lead set name = 'mended' where id = 2")
     assert outcome(warehouse.transform("odoo_opportunities")) == (3, 1, 0, 1, 1, 0)
     assert [row[-1] for row in warehouse.rows(held)] == [False, True]
-    # Broken again, the other one mended: the row leaves core, and its first run stays on record.
+    # Broken again, the other one mended: the row stays as it was last good, and its first run stays on record.
     warehouse.ingest.execute("update raw.odoo_crm_lead set name = case id when 2 then '' else name end, type = 'lead'")
     warehouse.transform("odoo_opportunities", run_id="r2")
     assert warehouse.rows(held) == [
         (table, "2", "reject", "title is missing", "r1", "r2", True),
         (table, "3", "reject", "type is neither lead nor opportunity", "r1", "r1", False),
     ]
-    assert warehouse.rows("select source_id from core.odoo_opportunities where deleted_at is null order by 1") == [
-        ("1",),
-        ("3",),
+    assert warehouse.rows("select source_id, title, deleted_at from core.odoo_opportunities order by 1") == [
+        ("1", "lead 1", None),
+        ("2", "mended", None),
+        ("3", "lead 3", None),
     ]
     warehouse.ingest.execute("update raw.odoo_crm_lead set name = 'mended' where id = 2")
     warehouse.transform("odoo_opportunities", run_id="r3")

@@ -162,7 +162,7 @@ def test_directories_that_do_not_fit_are_refused(job, tmp_path):
         collect(dataclasses.replace(job, source=tmp_path / "nowhere"))
     with pytest.raises(UsageError, match="both"):
         collect(dataclasses.replace(job, output=job.source))
-    with pytest.raises(ModelError, match="make model"):
+    with pytest.raises(ModelError, match="demo-model"):
         collect(dataclasses.replace(job, model=tmp_path / "nowhere"))
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot write"):

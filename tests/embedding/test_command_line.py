@@ -41,7 +41,7 @@ def test_exit_codes_and_messages(job, tmp_path):
     code, _, said = run_cli("batch", "--model", tmp_path / "nowhere", "--input", job.source, *output)
     assert code == ExitCode.MODEL
     assert f"{tmp_path / 'nowhere'}" in said
-    assert "make model" in said
+    assert "demo-model" in said
     code, _, said = run_cli("batch", "--model", job.model)
     assert code == ExitCode.USAGE
     assert "--input" in said

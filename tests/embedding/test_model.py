@@ -54,14 +54,14 @@ def test_bge_m3_defaults(tiny_model):
 @pytest.mark.parametrize("missing", ["config.json", "tokenizer.json", "model.safetensors", "sparse_linear.pt"])
 def test_a_missing_file_is_named(copy, missing):
     (copy / missing).unlink()
-    with pytest.raises(ModelError, match=rf"{missing}.*make model"):
+    with pytest.raises(ModelError, match=rf"{missing}.*demo-model"):
         read_checkpoint(copy)
 
 
 @pytest.mark.parametrize("damaged", ["config.json", "tokenizer.json", "model.safetensors", "sparse_linear.pt"])
 def test_a_damaged_file_is_an_error_with_a_remedy(copy, settings, damaged):
     (copy / damaged).write_bytes((copy / damaged).read_bytes()[:100])
-    with pytest.raises(ModelError, match="make model"):
+    with pytest.raises(ModelError, match="demo-model"):
         Encoder.load(copy, settings)
 
 

@@ -145,3 +145,27 @@ def test_passwords_and_tokens_never_leave_odoo(loading: Callable[[str], Source],
     for column in ("password", "password_crypt", "totp_secret", "access_token", "signup_token", "api_key"):
         assert listed.is_excluded(probe, column), column
     assert not listed.is_excluded(probe, "name")
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("res_users", "password"),
+        ("res_users", "oauth_access_token"),
+        ("res_users", "google_calendar_rtoken"),
+        ("res_users", "totp_secret"),
+        ("res_partner", "signup_token"),
+        ("account_move", "access_token"),
+        ("c_aws_accounts", "aws_secret_access_key"),
+        ("c_aws_accounts", "external_id"),
+    ],
+)
+def test_secrets_of_odoo_are_excluded(table: str, column: str) -> None:
+    source = load_source("odoo")
+    assert source.is_excluded(source.table(table), column)
+
+
+def test_ordinary_columns_of_odoo_are_not_excluded() -> None:
+    source = load_source("odoo")
+    assert not source.is_excluded(source.table("crm_lead"), "description")
+    assert not source.is_excluded(source.table("res_partner"), "signup_type")

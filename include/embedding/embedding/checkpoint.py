@@ -27,7 +27,7 @@ WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-REMEDY = "build or fetch it with `make model`, or name another directory with --model"
+REMEDY = "build one with `python -m embedding demo-model`, or name a directory that has one with --model"
 
 
 @dataclass(frozen=True)

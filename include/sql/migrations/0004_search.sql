@@ -16,7 +16,6 @@ create table search.document (
     country_code text,
     amount numeric,
     close_date date,
-    updated_at timestamptz not null default now(),
     text_vector tsvector generated always as (to_tsvector('simple', text)) stored,
     unique (source_system, entity, entity_id)
 );

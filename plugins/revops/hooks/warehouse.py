@@ -27,7 +27,7 @@ def warehouse_conninfo(role: Role | None, *, task: str) -> str:
     """Return the connection string of `revops_core`; with a role, sessions hold the rights of that role only."""
     options = ""
     if role is not None:
-        settings = {"role": role, "default_toast_compression": "lz4", **ROLE_SETTINGS[role]}
+        settings = {"role": role, "timezone": "UTC", "default_toast_compression": "lz4", **ROLE_SETTINGS[role]}
         options = " ".join(f"-c {name}={value}" for name, value in settings.items())
     return conninfo(CONNECTION_ID, application_name=f"revops:{task}", options=options)
 

@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Callable
 
+import httpx
 import psycopg
 import structlog
 from rich.console import Console
@@ -56,6 +57,8 @@ def main() -> int:
         console.print(_explain(error), highlight=False, markup=False)
     except OSError as error:
         console.print(f"[red]error:[/] {error.filename or ''} {error.strerror or error}", highlight=False)
+    except httpx.HTTPError as error:
+        console.print(f"[red]error:[/] Airflow does not answer: {error}. Its log: {Stack.of_checkout().airflow_home}")
     except KeyboardInterrupt:
         console.print("interrupted; what was begun is undone, and the next run works")
         return INTERRUPTED
@@ -90,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     task = command("task", "one task by `airflow tasks test`", lambda console, a: commands.task(console, a.dag, a.task))
     task.add_argument("dag")
     task.add_argument("task")
+    command("clean", "remove what the stack has made", lambda console, _: commands.clean(console))
     command("setup", "create and migrate the warehouse", lambda console, _: commands.setup(console))
     psql = command("psql", "psql on the embedded warehouse", lambda _, a: commands.psql(a.arguments))
     psql.add_argument("arguments", nargs="*")

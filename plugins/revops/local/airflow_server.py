@@ -104,15 +104,35 @@ class AirflowServer:
             running = Running(**json.loads(self._state.read_text()))
         except (OSError, ValueError, TypeError):
             return False
-        ended = _end_session(running.airflow_pid, "airflow")
-        _end_session(running.mail_pid, "mail_sink")
+        ended = self._end_session(running.airflow_pid)
+        self._end_session(running.mail_pid)
         self._state.unlink(missing_ok=True)
         return ended
+
+    def _end_session(self, leader: int) -> bool:
+        """End every process of a session: politely, then with -9. Airflow's children start process groups of their own.
+
+        Only processes that were started for this stack count: after a crash the number may be another session's.
+        """
+        mark = f"AIRFLOW_HOME={self.stack.airflow_home}".encode()
+        members = _session(leader, mark)
+        for pid in members:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while remaining := _session(leader, mark):
+            if time.monotonic() > deadline:
+                for pid in remaining:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+            _reap()
+            time.sleep(0.2)
+        return bool(members)
 
     @contextlib.contextmanager
     def api(self, running: Running) -> Iterator[Api]:
         """Open a session of the REST API as the web user."""
-        base = f"http://localhost:{running.web_port}"
+        base = f"http://127.0.0.1:{running.web_port}"
         with httpx.Client(base_url=base, timeout=30, trust_env=False) as client:
             answer = client.post(
                 "/auth/token", json={"username": "admin", "password": self.stack.passwords["web_admin"]}
@@ -159,7 +179,7 @@ class AirflowServer:
             if process.poll() is not None:
                 raise ServerError(f"Airflow ended with code {process.returncode}.\n{self._log_tail()}")
             with contextlib.suppress(httpx.HTTPError, ValueError):
-                health = httpx.get(f"http://localhost:{port}/api/v2/monitor/health", timeout=5, trust_env=False).json()
+                health = httpx.get(f"http://127.0.0.1:{port}/api/v2/monitor/health", timeout=5, trust_env=False).json()
                 parts = ("metadatabase", "scheduler", "dag_processor")
                 if all((health.get(part) or {}).get("status") == "healthy" for part in parts):
                     return
@@ -262,32 +282,18 @@ def _is_alive(pid: int, word: str) -> bool:
         return False
 
 
-def _end_session(leader: int, word: str) -> bool:
-    """End every process of a session: politely, then with -9. Airflow's children start process groups of their own."""
-    members = _session(leader) if _is_alive(leader, word) or _session(leader) else []
-    if not members:
-        return False
-    for pid in members:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_TIMEOUT_S
-    while _session(leader):
-        if time.monotonic() > deadline:
-            for pid in _session(leader):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        _reap()
-        time.sleep(0.2)
-    return True
-
-
-def _session(leader: int) -> list[int]:
+def _session(leader: int, mark: bytes) -> list[int]:
+    """Return the live processes of a session that carry a mark in their environment."""
     members = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError, IndexError):
                 fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-                if int(fields[3]) == leader and fields[0] != "Z":
+                if (
+                    int(fields[3]) == leader
+                    and fields[0] != "Z"
+                    and mark in (entry / "environ").read_bytes().split(b"\0")
+                ):
                     members.append(int(entry.name))
     return members
 

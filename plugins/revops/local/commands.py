@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -33,6 +34,13 @@ SEARCHES = (
     "machine learning to detect fraud in payments",
 )
 ALREADY_RUNNING = 75  # EX_TEMPFAIL of sysexits.h: try again later
+
+
+# Everything that the stack and its tests make in their folder.
+STATE = (
+    *("postgres", "postgres-install*", "credentials.json", "airflow", "mail", "model*", "sample", "embedding"),
+    *("demo.lock", "test-*", "e2e"),
+)
 
 
 class CommandError(RuntimeError):
@@ -107,11 +115,26 @@ def stop(console: Console) -> int:
     return 0
 
 
+def clean(console: Console) -> int:
+    """Stop the stack and remove what it has made, nothing else that may lie in its folder."""
+    stack = Stack.of_checkout()
+    if not stack.home.exists():
+        return 0
+    stop(console)
+    for name in STATE:
+        for path in stack.home.glob(name):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    with contextlib.suppress(OSError):  # something of somebody else's is left there
+        stack.home.rmdir()
+    return 0
+
+
 def task(console: Console, dag_id: str, task_id: str) -> int:
     """Run one task by `airflow tasks test`."""
     stack = Stack.of_checkout()
     own = own_settings()
-    _prepare(stack, console, advance=False, own=own)
+    with _only_one(stack, "demo"):
+        _prepare(stack, console, advance=False, own=own)
     server = AirflowServer(stack)
     with server.mail_sink() as mail_port:
         environment = stack.environment(mail_port=mail_port, web_port=WEB_PORT, own=own)
@@ -139,8 +162,9 @@ def psql(arguments: list[str]) -> int:
     """Open psql on the embedded warehouse as its owner."""
     stack = Stack.of_checkout()
     stack.start_postgres()
-    environment = {**os.environ, **stack.postgres.client_environment}
-    conninfo = stack.postgres.conninfo("revops_core", user="revops", password=stack.passwords["revops"])
+    # The password travels in the environment: everybody may read a command line.
+    environment = {**os.environ, **stack.postgres.client_environment, "PGPASSWORD": stack.passwords["revops"]}
+    conninfo = stack.postgres.conninfo("revops_core", user="revops", password="")
     return subprocess.run([str(stack.postgres.psql), conninfo, *arguments], env=environment, check=False).returncode
 
 

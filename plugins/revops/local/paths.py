@@ -38,7 +38,11 @@ def state_home() -> Path:
         return Path(override).resolve()
     if os.geteuid() == 0 and not _others_may_enter(CHECKOUT):
         digest = hashlib.sha256(str(CHECKOUT).encode()).hexdigest()[:12]
-        return Path("/var/tmp") / f"revops-{digest}"  # noqa: S108 - the name is the checkout's own, created 0755 by root
+        home = Path("/var/tmp") / f"revops-{digest}"  # noqa: S108 - its owner is checked
+        home.mkdir(mode=0o755, exist_ok=True)
+        if home.is_symlink() or home.stat().st_uid != 0:
+            raise PermissionError(f"{home} belongs to somebody else. Remedy: set REVOPS_HOME to a folder of your own.")
+        return home
     return CHECKOUT / ".local"
 
 

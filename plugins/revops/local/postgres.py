@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from psycopg.conninfo import make_conninfo
+
 from revops.local import tls
 from revops.local.paths import Account, server_account
 from revops.local.ports import free_port, is_free
@@ -115,7 +117,7 @@ class EmbeddedPostgres:
 
     def stop(self) -> bool:
         """Stop the server and wait for it; return whether it ran."""
-        if not self.data.exists() or self.port() is None:
+        if not self.data.exists() or self._postmaster_pid() is None:
             return False
         result = self._run(server_account(), "pg_ctl", "-D", self.data, "-m", "fast", "-w", "-t", "60", "stop")
         if result.returncode != 0:
@@ -134,10 +136,16 @@ class EmbeddedPostgres:
         port = self.port()
         if port is None:
             raise PostgresError(f"the embedded PostgreSQL in {self.home} does not run; start it with `make start`")
-        secret = self.superuser_password if password is None else password
-        return (
-            f"host=127.0.0.1 port={port} dbname={database} user={user} password={secret} connect_timeout=10 "
-            f"sslmode=verify-full sslrootcert={self.ca_certificate} channel_binding=require"
+        return make_conninfo(
+            host="127.0.0.1",
+            port=port,
+            dbname=database,
+            user=user,
+            password=(self.superuser_password if password is None else password) or None,
+            connect_timeout=10,
+            sslmode="verify-full",
+            sslrootcert=str(self.ca_certificate),
+            channel_binding="require",
         )
 
     def last_panic(self) -> str | None:
@@ -214,13 +222,15 @@ class EmbeddedPostgres:
             raise PostgresError(f"initdb failed: {result.stderr.strip()}")
         (partial / "pg_hba.conf").write_text(HOST_BASED_AUTHENTICATION)
         with (partial / "postgresql.conf").open("a") as file:
-            file.write(CONFIGURATION.format(tls=certificates))
+            file.write(CONFIGURATION.format(tls=str(certificates).replace("'", "''")))
         partial.rename(self.data)
 
     def _start(self, account: Account) -> int:
         deadline = time.monotonic() + START_TIMEOUT_S
         port = self._last_port() or free_port()
         while True:
+            if (running := self.port()) is not None:  # an interrupted start that has recovered meanwhile
+                return running
             result = self._run(
                 account,
                 "pg_ctl",

@@ -21,6 +21,7 @@ from revops.local.postgres import EmbeddedPostgres
 
 DOTENV = CHECKOUT / ".env"
 WEB_PORT = 8080
+NO_PROXY = ",".join(filter(None, (os.environ.get("NO_PROXY"), "localhost", "127.0.0.1")))
 ALERT_EMAIL = "revops-alerts@example.com"
 POOLS = {
     "odoo_source": (4, "Sessions in Odoo at a time"),
@@ -93,7 +94,8 @@ class Stack:
                 "sslmode": "verify-full",
                 "sslrootcert": str(self.postgres.ca_certificate),
                 "channel_binding": "require",
-            }
+            },
+            quote_via=quote,
         )
         return f"postgresql://{login}:{quote(self.passwords[login])}@127.0.0.1:{port}/{database}?{query}"
 
@@ -132,7 +134,7 @@ class Stack:
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__FERNET_KEY": self.passwords["fernet_key"],
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{web_port}/execution/",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.airflow_home / "web-users.json"),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self._metadata_uri(),
@@ -143,6 +145,9 @@ class Stack:
             "AIRFLOW__API_AUTH__JWT_SECRET": self.passwords["jwt_secret"],
             "PYTHONPATH": str(CHECKOUT / "plugins"),
             "PYTHONWARNINGS": "ignore",
+            # The tasks talk to the API server on this machine: never through a proxy.
+            "NO_PROXY": NO_PROXY,
+            "no_proxy": NO_PROXY,
             # `airflow standalone` starts its parts by name.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         }
@@ -157,7 +162,7 @@ class Stack:
         path.write_text(json.dumps({"admin": self.passwords["web_admin"]}))
 
     def _metadata_uri(self) -> str:
-        query = urlencode({"sslmode": "verify-full", "sslrootcert": str(self.postgres.ca_certificate)})
+        query = urlencode({"sslmode": "verify-full", "sslrootcert": str(self.postgres.ca_certificate)}, quote_via=quote)
         port = self.postgres.port()
         return f"postgresql+psycopg2://airflow:{quote(self.passwords['airflow'])}@127.0.0.1:{port}/airflow?{query}"
 

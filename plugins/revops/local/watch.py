@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import httpx
 from rich.console import Console
 
 from revops.local.airflow_server import FINAL_RUN_STATES, Api
 
 POLL_S = 1.0
+PATIENCE_S = 120.0
 SIGNS = {
     "success": "[green]ok[/]",
     "failed": "[red]failed[/]",
@@ -28,17 +30,25 @@ def watch_runs(api: Api, runs: dict[str, str], console: Console) -> dict[str, st
     """
     shown: set[tuple[str, str, int, str]] = set()
     states = dict.fromkeys(runs, "queued")
+    answered = time.monotonic()
     with console.status("running") as status:
         while any(state not in FINAL_RUN_STATES for state in states.values()):
             time.sleep(POLL_S)
             active: list[str] = []
-            for dag_id, run_id in runs.items():
-                if states[dag_id] in FINAL_RUN_STATES:
-                    continue
-                states[dag_id] = api.run_state(dag_id, run_id)
-                instances = api.task_instances(dag_id, run_id)
-                _show(api, instances, shown, console)
-                active += [f"{dag_id}.{i['task_id']}" for i in instances if i["state"] == "running"]
+            try:
+                for dag_id, run_id in runs.items():
+                    if states[dag_id] in FINAL_RUN_STATES:
+                        continue
+                    states[dag_id] = api.run_state(dag_id, run_id)
+                    instances = api.task_instances(dag_id, run_id)
+                    _show(api, instances, shown, console)
+                    active += [f"{dag_id}.{i['task_id']}" for i in instances if i["state"] == "running"]
+            except httpx.TransportError:
+                # A busy machine may answer late; one that has stopped answering ends the watch.
+                if time.monotonic() - answered > PATIENCE_S:
+                    raise
+                continue
+            answered = time.monotonic()
             status.update("running: " + (", ".join(sorted(active)[:4]) or "waiting for the scheduler"))
     return states
 

@@ -16,6 +16,7 @@ from revops.embedding import (
     export_texts,
     load_vectors,
     register_model,
+    switch_model,
 )
 from revops.hooks.warehouse import connect_warehouse
 from revops.operators.failure import failing_fast
@@ -85,6 +86,8 @@ class LoadVectorsOperator(BaseOperator):
             folder = handoff_folder(settings, self.source_name, context["run_id"])
             with connect_warehouse("revops_embed", task=f"embed:{self.source_name}") as warehouse:
                 loaded = load_vectors(warehouse, model_id=int(self.model_id), folder=folder / "out")
+                if not switch_model(warehouse, int(self.model_id)):
+                    log.info("searches go on with the model before until this one has every document")
                 warehouse.execute(
                     "insert into ops.embedding_run "
                     "(run_id, source, model_key, device, documents, encoded, loaded, tokens, truncated, seconds) "

@@ -36,6 +36,7 @@ class QualityOperator(BaseOperator):
                 report = scan_tables(
                     warehouse_conninfo("revops_quality", task=task),
                     layer=self.layer,
+                    source=self.source_name,
                     tables=tables,
                     folder=INCLUDE / "soda" / self.layer,
                 )

@@ -13,12 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from revops.quality.checks import Check, read_checks
 
 TIMEOUT_S = 1800
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
+
+# Where the views of live rows are; Soda puts it before every table name.
+VIEWS_SCHEMA = "pg_temp"
 
 Outcome = Literal["pass", "warn", "fail", "not_evaluated"]
 
@@ -72,8 +76,11 @@ def score(results: tuple[CheckResult, ...]) -> float | None:
     return math.fsum(result.check.weight for result in results if result.outcome == "pass") / total
 
 
-def scan_tables(conninfo: str, *, layer: str, tables: list[str], folder: Path) -> ScanReport:
+def scan_tables(conninfo: str, *, layer: str, source: str, tables: list[str], folder: Path) -> ScanReport:
     """Run the checks of `folder/<table>.yml` for each table that has such a file.
+
+    A check sees the live rows only, in core those of the source: a row that is gone from the source neither keeps a
+    gate shut nor holds one open, and one source's rows do not stop the other.
 
     A check that Soda leaves out, or any error of Soda's, makes every check of the tables concerned
     `not_evaluated`: Soda computes the
@@ -83,7 +90,7 @@ def scan_tables(conninfo: str, *, layer: str, tables: list[str], folder: Path) -
     declared = [check for path in files for check in read_checks(path)]
     started = time.monotonic()
     nothing: dict[str, Any] = {"exit_code": 0, "checks": [], "errors": ""}
-    raw = _run_soda(conninfo, layer=layer, files=files) if files else nothing
+    raw = _run_soda(conninfo, layer=layer, source=source, tables=tables, files=files) if files else nothing
     found = {(item["table"], item["name"]): item for item in raw["checks"]}
     broken = {check.table for check in declared if found.get((check.table, check.name), {}).get("outcome") is None}
     if raw["exit_code"] >= 3 and not broken:
@@ -104,7 +111,18 @@ def _result(check: Check, found: dict[tuple[str, str], dict[str, Any]], broken: 
     return CheckResult(check, "fail" if is_critical else "warn", number)
 
 
-def _run_soda(conninfo: str, *, layer: str, files: list[Path]) -> dict[str, Any]:
+def _live_rows(layer: str, table: str, source: str) -> str:
+    """Return the statement that puts the rows to check before a table, as a temporary view of its name."""
+    condition: sql.Composable = sql.SQL("_deleted_at is null")
+    if layer == "core":
+        condition = sql.SQL("deleted_at is null and source_system = {}").format(sql.Literal(source))
+    view = sql.SQL("create temp view {} as select * from {} where {}").format(
+        sql.Identifier(table), sql.Identifier(layer, table), condition
+    )
+    return view.as_string(None)
+
+
+def _run_soda(conninfo: str, *, layer: str, source: str, tables: list[str], files: list[Path]) -> dict[str, Any]:
     libpq = {key: str(value) for key, value in conninfo_to_dict(conninfo).items() if value is not None}
     data_source = {
         "type": "postgres",
@@ -113,7 +131,7 @@ def _run_soda(conninfo: str, *, layer: str, files: list[Path]) -> dict[str, Any]
         "username": libpq["user"],
         "password": libpq.get("password", ""),
         "database": libpq.pop("dbname"),
-        "schema": layer,
+        "schema": VIEWS_SCHEMA,
         "sslmode": libpq.get("sslmode", "require"),
     }
     with tempfile.TemporaryDirectory(prefix="revops-soda-") as scratch:
@@ -121,6 +139,7 @@ def _run_soda(conninfo: str, *, layer: str, files: list[Path]) -> dict[str, Any]
         request = {
             "name": layer,
             "libpq": libpq,
+            "views": [_live_rows(layer, table, source) for table in tables],
             "data_source": data_source,
             "files": [str(path.resolve()) for path in files],
             "output": str(output),

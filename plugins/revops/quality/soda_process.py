@@ -6,6 +6,7 @@ that harms nobody.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 def main() -> int:
     """Scan and write `{"exit_code", "checks", "errors"}` to the file that the request names."""
     request = json.load(sys.stdin)
-    _adopt_connection_settings(request["libpq"])
+    _adopt_connection_settings(request["libpq"], request["views"])
     # The switch that works is a configuration file read at import; Scan.disable_telemetry() does nothing.
     configuration = Path.home() / ".soda" / "config.yml"
     configuration.parent.mkdir(parents=True, exist_ok=True)
@@ -39,15 +40,23 @@ def main() -> int:
     return 0
 
 
-def _adopt_connection_settings(libpq: dict[str, str]) -> None:
-    """Make psycopg2 connect with TLS verified and as the role given; Soda itself passes neither on."""
+def _adopt_connection_settings(libpq: dict[str, str], views: list[str]) -> None:
+    """Make psycopg2 connect with TLS verified, as the role given and with the views to check; Soda does none of it."""
     import psycopg2
 
     connect = psycopg2.connect
 
     def with_settings(*args: Any, **kwargs: Any) -> Any:
         options = f"{kwargs.pop('options', None) or ''} {libpq['options']}".strip()
-        return connect(*args, **{**kwargs, **libpq, "options": options})
+        connection = connect(*args, **{**kwargs, **libpq, "options": options})
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            for view in views:
+                # A table that is missing gets no view; its checks are then not evaluated, and say so.
+                with contextlib.suppress(psycopg2.errors.UndefinedTable, psycopg2.errors.UndefinedColumn):
+                    cursor.execute(view)
+        connection.autocommit = False
+        return connection
 
     psycopg2.connect = with_settings
 

@@ -1,0 +1,39 @@
+"""Only processes of this stack are ever ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from revops.local.airflow_server import AirflowServer
+from revops.local.stack import Stack
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+
+
+def _running_file(home: Path, pid: int) -> None:
+    (home / "airflow").mkdir(parents=True)
+    state = {"airflow_pid": pid, "mail_pid": pid, "web_port": 1, "mail_port": 2, "settings_digest": "x"}
+    (home / "airflow" / "running.json").write_text(json.dumps(state))
+
+
+def test_a_number_that_another_session_has_now_is_left_alone(tmp_path: Path) -> None:
+    stranger = subprocess.Popen(SLEEP, start_new_session=True)
+    try:
+        _running_file(tmp_path, stranger.pid)
+        assert AirflowServer(Stack(tmp_path)).running() is None
+        assert not AirflowServer(Stack(tmp_path)).stop()
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_the_stacks_own_session_is_ended(tmp_path: Path) -> None:
+    own = subprocess.Popen(SLEEP, start_new_session=True, env={**os.environ, "AIRFLOW_HOME": str(tmp_path / "airflow")})
+    _running_file(tmp_path, own.pid)
+    assert AirflowServer(Stack(tmp_path)).stop()
+    assert own.wait() != 0
