@@ -8,6 +8,7 @@ PYTHON ?= python3
 UV_VERSION := 0.9.30
 VENV := .venv
 EMBEDDING_VENV := .venv-embedding
+BENCH_VENV := .venv-bench
 BIN := $(VENV)/bin
 WEB_PORT ?= 8080
 # Where pip looks for torch besides its usual index. Without a GPU, TORCH_INDEX=https://download.pytorch.org/whl/cpu saves 3 GB.
@@ -101,6 +102,23 @@ test: install lint  ## run all tests
 	PYTHONPATH=include/embedding $(EMBEDDING_VENV)/bin/python -m pytest -q --confcutdir=tests/embedding tests/embedding
 	$(BIN)/python -m pytest -q --ignore=tests/embedding
 
+.PHONY: bench
+bench: $(VENV)/.installed  ## list the benchmarks, or run one (BENCH=extract; QUICK=1 or ROWS=200000, ONLY="first memory")
+	@if [ -z "$(BENCH)" ]; then $(BIN)/python -m benchmarks; else $(MAKE) _bench; fi
+
+.PHONY: _bench
+_bench: export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins
+_bench: $(BENCH_VENV)/.installed
+	@$(BIN)/python -m benchmarks.$(BENCH) $(if $(QUICK),--quick) $(if $(ROWS),--rows $(ROWS)) \
+	  $(if $(ROWS_LARGE),--large-rows $(ROWS_LARGE)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY))
+
+# Made anew when a pin changes, compiled so that no rival's first run compiles itself.
+$(BENCH_VENV)/.installed: benchmarks/requirements-rivals.txt
+	@echo "installing the rivals into $(BENCH_VENV)"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(BENCH_VENV)
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BENCH_VENV)/bin/python -r $<
+	@touch $@
+
 .PHONY: lock
 lock: $(VENV)/.installed  ## renew constraints.txt from requirements*.txt
 	sed -i.old 's/^-c constraints.txt//' requirements.txt
@@ -111,4 +129,4 @@ lock: $(VENV)/.installed  ## renew constraints.txt from requirements*.txt
 clean:  ## stop the stack and remove everything this checkout has made, the embedded databases included
 	@if [ -f $(VENV)/.installed ]; then $(LOCAL) clean; \
 	  elif [ -d .local ]; then echo "run make install first: .local holds databases that only the stack can stop"; exit 1; fi
-	rm -rf $(VENV) $(EMBEDDING_VENV) .install.lock .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(EMBEDDING_VENV) $(BENCH_VENV) .install.lock .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,1 @@
+"""Benchmarks: one module a claim, each run by `make bench BENCH=<module>`."""
