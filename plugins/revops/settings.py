@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from revops.keyring import DATA_KEYS, INDEX_KEY, read_data_keys, read_key
 
 PLACEHOLDER = "CHANGE_ME"
 SECRETS_BACKEND = "AIRFLOW__SECRETS__BACKEND"
@@ -21,6 +23,8 @@ CONNECTION_VARIABLES = (
     "AIRFLOW_CONN_REVOPS_CORE",
     "AIRFLOW_CONN_SMTP_DEFAULT",
 )
+# Asked for only where a source file names columns to encrypt, by Keyring.from_environment.
+OPTIONAL_VARIABLES = (DATA_KEYS, INDEX_KEY)
 
 
 class SettingsError(ValueError):
@@ -88,6 +92,16 @@ def _existing(value: Path) -> Path:
     return value
 
 
+def _data_keys(value: SecretStr) -> SecretStr:
+    read_data_keys(value.get_secret_value())
+    return value
+
+
+def _index_key(value: SecretStr) -> SecretStr:
+    read_key(value.get_secret_value())
+    return value
+
+
 Database = Annotated[str, AfterValidator(_database)]
 MailServer = Annotated[str, AfterValidator(_mail_server)]
 
@@ -95,7 +109,7 @@ MailServer = Annotated[str, AfterValidator(_mail_server)]
 class Settings(BaseModel):
     """What the environment says. Connections are kept as written, for Airflow reads them; None: not set there."""
 
-    model_config = ConfigDict(frozen=True, populate_by_name=True)
+    model_config = ConfigDict(frozen=True, populate_by_name=True, hide_input_in_errors=True)
 
     odoo_source: Annotated[
         Database | None,
@@ -142,6 +156,15 @@ class Settings(BaseModel):
     ]
     embedding_model: Annotated[Path, Field(alias="REVOPS_EMBEDDING_MODEL", examples=["/models/bge-m3"])]
     embedding_handoff: Annotated[Path, Field(alias="REVOPS_EMBEDDING_HANDOFF", examples=["/var/lib/revops/embedding"])]
+    # The examples are no keys, and refused as such: what is published here must encrypt nothing.
+    data_keys: Annotated[
+        SecretStr | None,
+        AfterValidator(_data_keys),
+        Field(alias=DATA_KEYS, examples=[f"2:{PLACEHOLDER},1:{PLACEHOLDER}"]),
+    ] = None
+    index_key: Annotated[
+        SecretStr | None, AfterValidator(_index_key), Field(alias=INDEX_KEY, examples=[PLACEHOLDER])
+    ] = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:

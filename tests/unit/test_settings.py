@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from revops.settings import CONNECTION_VARIABLES, Settings, SettingsError, example, variable_names
+from revops.keyring import new_key
+from revops.settings import (
+    CONNECTION_VARIABLES,
+    OPTIONAL_VARIABLES,
+    Settings,
+    SettingsError,
+    example,
+    variable_names,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = {
@@ -51,9 +59,10 @@ def test_all_missing_variables_are_named_at_once_with_examples() -> None:
     lines = str(caught.value).splitlines()
     assert lines[0] == "8 setting(s) are missing or malformed:"
     assert "Remedy" in lines[-1]
-    for name in variable_names():
+    required = [name for name in variable_names() if name not in OPTIONAL_VARIABLES]
+    for name in required:
         assert f"  {name} is missing. Example: {name}={example(name)}" in lines
-    assert len(lines) == len(variable_names()) + 2
+    assert len(lines) == len(required) + 2
 
 
 @pytest.mark.parametrize("blank", ["", "   "])
@@ -144,8 +153,44 @@ def test_with_a_secrets_backend_connections_may_be_elsewhere() -> None:
         Settings.from_environment({**others, **backend, "AIRFLOW_CONN_REVOPS_CORE": "sqlite:///x"})
 
 
-@pytest.mark.parametrize("variable", variable_names())
-def test_every_example_is_valid_itself(variable: str) -> None:
+def test_keys_may_be_left_out() -> None:
+    settings = Settings.from_environment(GOOD)
+    assert settings.data_keys is None
+    assert settings.index_key is None
+
+
+def test_keys_are_kept_and_not_shown() -> None:
+    keys = {"REVOPS_DATA_KEYS": f"2:{new_key()},1:{new_key()}", "REVOPS_INDEX_KEY": new_key()}
+    settings = Settings.from_environment({**GOOD, **keys})
+    assert settings.data_keys is not None
+    assert settings.data_keys.get_secret_value() == keys["REVOPS_DATA_KEYS"]
+    assert settings.index_key is not None
+    assert settings.index_key.get_secret_value() == keys["REVOPS_INDEX_KEY"]
+    shown = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    assert not any(key[2:20] in shown for value in keys.values() for key in value.split(","))
+
+
+@pytest.mark.parametrize("variable", OPTIONAL_VARIABLES)
+def test_a_malformed_key_is_refused_without_being_quoted(variable: str) -> None:
+    malformed = new_key()[:-4]
+    prefix = "1:" if variable == "REVOPS_DATA_KEYS" else ""
+    text = faults(**{variable: prefix + malformed})
+    assert f"  {variable} " in text
+    assert "is not 32 bytes as base64; make a key with `python -c" in text
+    assert malformed[:16] not in text
+    with pytest.raises(ValueError) as caught:
+        Settings.model_validate({**GOOD, variable: prefix + malformed})
+    assert malformed[:16] not in str(caught.value)
+
+
+@pytest.mark.parametrize("variable", OPTIONAL_VARIABLES)
+def test_the_example_of_a_key_is_no_key(variable: str) -> None:
+    # What everybody can read here must encrypt nothing.
+    assert "is not 32 bytes as base64" in faults(**{variable: example(variable)})
+
+
+@pytest.mark.parametrize("variable", [name for name in variable_names() if name not in OPTIONAL_VARIABLES])
+def test_every_other_example_is_valid_itself(variable: str) -> None:
     value = sys.executable if variable == "REVOPS_EMBEDDING_PYTHON" else example(variable)
     assert value
     Settings.from_environment({**GOOD, variable: value})

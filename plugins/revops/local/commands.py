@@ -38,7 +38,7 @@ ALREADY_RUNNING = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
 # Everything that the stack and its tests make in their folder.
 STATE = (
-    *("postgres", "postgres-install*", "credentials.json", "airflow", "mail", "model*", "sample", "embedding"),
+    *("postgres", "postgres-install*", "credentials.*", "airflow", "mail", "model*", "sample", "embedding"),
     *("demo.lock", "test-*", "e2e"),
 )
 

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 import psycopg
 from dotenv import dotenv_values
 
+from revops.keyring import DATA_KEYS, INDEX_KEY
 from revops.local import credentials
 from revops.local.databases import drop_databases, ensure_databases
 from revops.local.paths import CHECKOUT, state_home
@@ -107,6 +108,15 @@ class Stack:
             "AIRFLOW_CONN_REVOPS_CORE": self.uri("revops_core", "revops"),
         }
 
+    def encryption_keys(self, own: Mapping[str, str]) -> dict[str, str]:
+        """Return the keys of encrypted columns for the embedded warehouse, none for a warehouse of the user's own.
+
+        What this checkout makes, `make clean` removes: values of a lasting warehouse would be lost with it.
+        """
+        if "AIRFLOW_CONN_REVOPS_CORE" in own:
+            return {}
+        return {DATA_KEYS: self.passwords["data_keys"], INDEX_KEY: self.passwords["index_key"]}
+
     def environment(self, *, mail_port: int, web_port: int, own: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of Airflow's processes.
 
@@ -117,6 +127,7 @@ class Stack:
         cores = os.cpu_count() or 2
         defaults = {
             **self.sample_connections(),
+            **self.encryption_keys(own),
             "AIRFLOW_CONN_SMTP_DEFAULT": f"smtp://@127.0.0.1:{mail_port}/?disable_ssl=true&disable_tls=true"
             "&from_email=airflow%40revops.localhost&timeout=10&retry_limit=1",
             "REVOPS_ALERT_EMAIL": ALERT_EMAIL,
