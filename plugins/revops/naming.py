@@ -9,12 +9,15 @@ DIGEST_CHARACTERS = 8
 
 
 def raw_table_name(source: str, table: str) -> str:
-    """Return the name in schema raw of a source's table.
+    """Return the name in schema raw of a source's table."""
+    return fitting_name(f"{source}_{table}")
 
-    PostgreSQL cuts names silently at 63 bytes, which could make two of them one: longer ones end in a digest
-    of the whole.
+
+def fitting_name(name: str) -> str:
+    """Return a name that PostgreSQL keeps as it is.
+
+    It cuts names silently at 63 bytes, which could make two of them one: longer ones end in a digest of the whole.
     """
-    name = f"{source}_{table}"
     encoded = name.encode()
     if len(encoded) <= MAX_IDENTIFIER_BYTES:
         return name

@@ -10,17 +10,21 @@ from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param, TaskGroup, chai
 from revops import alerts
 from revops.assets import EMBEDDING
 from revops.operators.embed import EncodeOperator, ExportTextsOperator, LoadVectorsOperator
-from revops.operators.extract import ExtractOperator, SnapshotOperator
+from revops.operators.extract import ExtractOperator, ExtractPatternOperator, SnapshotOperator
 from revops.operators.quality import QualityOperator
+from revops.operators.retrying import FullJitter
 from revops.operators.transform import TransformOperator
 from revops.sources import Source, load_source
 
+RETRY_DELAY = timedelta(seconds=30)
+MAX_RETRY_DELAY = timedelta(minutes=10)
 DEFAULT_ARGS: dict[str, Any] = {
     "owner": "revops",
     "retries": 3,
-    "retry_delay": timedelta(seconds=30),
+    "retry_policy": FullJitter(base=2 * RETRY_DELAY, cap=MAX_RETRY_DELAY),
+    "retry_delay": RETRY_DELAY,
     "retry_exponential_backoff": 2.0,
-    "max_retry_delay": timedelta(minutes=10),
+    "max_retry_delay": MAX_RETRY_DELAY,
     "execution_timeout": timedelta(hours=2),
     "on_failure_callback": [alerts.task_failed],
 }
@@ -49,7 +53,10 @@ def source_dag(source_name: str, *, doc: str | None, core_tables: dict[str, list
         params={
             "full_refresh": Param(
                 False, type="boolean", description="Read every row again, whatever the watermarks say"
-            )
+            ),
+            "accept_deletions": Param(
+                False, type="boolean", description="Mark as many rows deleted as are gone from the source"
+            ),
         },
         tags=["revops", "source"],
     ) as dag:
@@ -83,9 +90,18 @@ def _extract(config: Source) -> TaskGroup:
             ExtractOperator(
                 task_id=table.name,
                 source_name=config.source,
-                table_name=table.name,
+                entry=table.name,
                 pool=f"{config.source}_source",
                 priority_weight=table.priority,
+                weight_rule="absolute",
+            )
+        for pattern in config.patterns:
+            ExtractPatternOperator(
+                task_id=pattern.name,
+                source_name=config.source,
+                entry=pattern.name,
+                pool=f"{config.source}_source",
+                priority_weight=pattern.priority,
                 weight_rule="absolute",
             )
     return group

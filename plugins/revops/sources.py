@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from revops.naming import raw_table_name
 
@@ -27,20 +28,43 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Table(_Strict):
-    """One table of a source.
+class Reading(_Strict):
+    """How tables are read.
 
-    mode: `xid` reads the rows that transactions unfinished at the last load, or later ones, have written
-    (exact, also for
-    updates that touch no timestamp); `full` reads every row. Both find deletions by comparing keys.
+    mode: `xid` reads the rows that transactions unfinished at the last load, or later ones, have written (exact, also
+    for updates that touch no timestamp); `cursor` reads the rows whose timestamp `cursor` is not older than the last
+    safe moment, and compares everything every `compare_every_h` hours; `replace_period` compares periods, told apart by
+    the columns `period`, and reads those that differ as a whole; `full` reads every row. All mark what was deleted.
+    drift: follow the source's columns (`evolve`), stop at any difference (`freeze`), or keep raw as it is (`ignore`).
+    max_deleted_share: above it a run stops and asks; the source's own where it is not given.
     """
+
+    mode: Literal["xid", "cursor", "replace_period", "full"] = "xid"
+    cursor: Name | None = None
+    period: tuple[Name, ...] = ()
+    compare_every_h: Annotated[int, Field(ge=0, le=8760)] = 168
+    drift: Literal["evolve", "freeze", "ignore"] = "evolve"
+    max_deleted_share: Annotated[float, Field(ge=0, le=1)] | None = None
+    workers: Annotated[int, Field(ge=1, le=32)] = 1
+    priority: Annotated[int, Field(ge=1, le=1000)] = 1
+    exclude_columns: tuple[Name, ...] = ()
+    encrypt: tuple[Name, ...] = ()
+
+    @model_validator(mode="after")
+    def _mode_has_its_columns(self) -> Self:
+        if (self.mode == "cursor") != (self.cursor is not None):
+            raise ValueError("`cursor` names the timestamp column of mode cursor, and belongs to that mode only")
+        if (self.mode == "replace_period") != bool(self.period):
+            raise ValueError("`period` names the columns of mode replace_period, and belongs to that mode only")
+        return self
+
+
+class Table(Reading):
+    """One table of a source."""
 
     name: Name
     alternatives: tuple[Name, ...] = ()
     optional: bool = False
-    mode: Literal["xid", "full"] = "xid"
-    priority: Annotated[int, Field(ge=1, le=1000)] = 1
-    exclude_columns: tuple[Name, ...] = ()
 
     @property
     def candidates(self) -> tuple[str, ...]:
@@ -48,8 +72,38 @@ class Table(_Strict):
         return (self.name, *self.alternatives)
 
 
+class Pattern(Reading):
+    """All tables of a source whose names fit, except those that are listed by name.
+
+    name: what the task is called. like and unlike: names with * and ? as wildcards, any case.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+    like: Annotated[tuple[Name, ...], Field(min_length=1)]
+    unlike: tuple[Name, ...] = ()
+
+    def table(self, name: str) -> Table:
+        """Return a table of this name, read as the pattern says; it may be gone when its turn comes."""
+        shared = self.model_dump(include=set(Reading.model_fields), exclude_unset=True)
+        return Table(name=name, optional=True, **shared)
+
+
+class Sensitive(_Strict):
+    """Columns that hold the same kind of secret: their blind indexes can be compared with each other.
+
+    columns: `table.column` with * and ? as wildcards, any case.
+    """
+
+    kind: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+    columns: Annotated[tuple[Name, ...], Field(min_length=1)]
+
+
 class Source(_Strict):
-    """One source system: a connection and the tables to extract from it."""
+    """One source system: a connection and the tables to extract from it.
+
+    ranged_above_mb: larger tables are loaded for the first time in ranges of `range_mb` that commit one by one.
+    cursor_lag_s: how far back a cursor starts where the source does not show how long its transactions run.
+    """
 
     source: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=20)]
     connection: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
@@ -58,14 +112,29 @@ class Source(_Strict):
     lock_timeout_s: Annotated[int, Field(ge=1, le=600)] = 10
     statement_timeout_s: Annotated[int, Field(ge=1, le=86400)] = 3600
     snapshot_hold_s: Annotated[int, Field(ge=10, le=86400)] = 1800
+    max_deleted_share: Annotated[float, Field(ge=0, le=1)] = 0.3
+    ranged_above_mb: Annotated[int, Field(ge=0)] = 1024
+    range_mb: Annotated[int, Field(ge=1, le=4096)] = 64
+    cursor_lag_s: Annotated[int, Field(ge=0, le=604800)] = 3600
     exclude_columns: tuple[Name, ...] = ()
-    tables: tuple[Table, ...]
+    encrypt: tuple[Sensitive, ...] = ()
+    tables: tuple[Table, ...] = ()
+    patterns: tuple[Pattern, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_something(self) -> Self:
+        if not self.tables and not self.patterns:
+            raise ValueError("at least one table or pattern is needed")
+        names = [table.name for table in self.tables]
+        for pattern in self.patterns:
+            if pattern.name in names:
+                raise ValueError(f"the name {pattern.name!r} is used twice")
+            names.append(pattern.name)
+        return self
 
     @field_validator("tables")
     @classmethod
     def _names_are_unique(cls, tables: tuple[Table, ...], info: ValidationInfo) -> tuple[Table, ...]:
-        if not tables:
-            raise ValueError("at least one table is needed")
         seen: set[str] = set()
         for table in tables:
             name = raw_table_name(str(info.data.get("source")), table.name)
@@ -81,6 +150,23 @@ class Source(_Strict):
                 return table
         raise KeyError(f"source {self.source!r} has no table {name!r}; tables: {[t.name for t in self.tables]}")
 
+    def pattern(self, name: str) -> Pattern:
+        """Return the pattern of a name; raises KeyError when the source has none."""
+        for pattern in self.patterns:
+            if pattern.name == name:
+                return pattern
+        raise KeyError(f"source {self.source!r} has no pattern {name!r}; patterns: {[p.name for p in self.patterns]}")
+
+    def fitting(self, pattern: Pattern, names: Iterable[str]) -> list[str]:
+        """Return the names that fit a pattern and are not listed as tables, nor taken by a pattern before it."""
+        listed = {name for table in self.tables for name in table.candidates}
+        before = self.patterns[: self.patterns.index(pattern)]
+        return [
+            name
+            for name in names
+            if name not in listed and _fits(pattern, name) and not any(_fits(earlier, name) for earlier in before)
+        ]
+
     def raw_table(self, table: Table) -> str:
         """Return the name of the table in schema raw."""
         return raw_table_name(self.source, table.name)
@@ -90,8 +176,20 @@ class Source(_Strict):
 
         A pattern may name the table by any of its names, since a source may have it under any of them.
         """
-        named = (f"{name}.{column}" for name in table.candidates)
-        return _matches(column, table.exclude_columns) or any(_matches(name, self.exclude_columns) for name in named)
+        return self._names(table, column, table.exclude_columns, self.exclude_columns)
+
+    def sensitive_kind(self, table: Table, column: str) -> str | None:
+        """Return the kind of secret that a column holds, None when it is stored as it comes.
+
+        A column that its table lists is a kind of its own, by its name.
+        """
+        if _matches(column, table.encrypt):
+            return column
+        return next((entry.kind for entry in self.encrypt if self._names(table, column, (), entry.columns)), None)
+
+    @staticmethod
+    def _names(table: Table, column: str, of_table: tuple[str, ...], of_source: tuple[str, ...]) -> bool:
+        return _matches(column, of_table) or any(_matches(f"{name}.{column}", of_source) for name in table.candidates)
 
 
 def load_source(name: str, folder: Path = SOURCES_FOLDER) -> Source:
@@ -122,6 +220,10 @@ def load_source(name: str, folder: Path = SOURCES_FOLDER) -> Source:
             for fault in error.errors()
         ]
         raise SourceFileError("\n".join(faults)) from error
+
+
+def _fits(pattern: Pattern, name: str) -> bool:
+    return _matches(name, pattern.like) and not _matches(name, pattern.unlike)
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:

@@ -11,6 +11,9 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from revops.extract.load import LoadResult, load_table
+from revops.extract.sessions import Route
+from revops.extract.snapshot import SharedSnapshot
+from revops.keyring import Keyring
 from revops.sources import Source
 
 Rows = Counter[tuple[str | None, ...]]
@@ -52,27 +55,31 @@ class Extract:
         self,
         name: str = "t",
         *,
-        snapshot: str | None = None,
+        snapshot: str | SharedSnapshot | None = None,
         full_refresh: bool = False,
-        connections: tuple[psycopg.Connection, psycopg.Connection] | None = None,
+        accept_deletions: bool = False,
+        keyring: Keyring | None = None,
+        route: Route | None = None,
         exclude_everywhere: tuple[str, ...] = (),
+        of_source: dict[str, Any] | None = None,
         **settings: Any,
     ) -> LoadResult:
         """Load one table as a task does; settings are those of the table in the source's YAML."""
-        config = source_config(name, exclude_everywhere=exclude_everywhere, **settings)
-        if connections is None:
-            self.reader = self.connect_reader() if self.reader.closed else self.reader
-            self.ingest = self.connect_ingest() if self.ingest.closed else self.ingest
-            connections = (self.reader, self.ingest)
+        config = source_config(name, exclude_everywhere=exclude_everywhere, of_source=of_source, **settings)
         return load_table(
-            connections[0],
-            connections[1],
+            route or self.route,
             config=config,
             table=config.tables[0],
             run_id=f"run-{next(self._runs)}",
-            snapshot=snapshot,
+            snapshot=SharedSnapshot(snapshot) if isinstance(snapshot, str) else snapshot,
             full_refresh=full_refresh,
+            accept_deletions=accept_deletions,
+            keyring=keyring,
         )
+
+    @property
+    def route(self) -> Route:
+        return Route(source=self.connect_reader, warehouse=self.connect_ingest)
 
     def raw(self, name: str = "t", *, where: str = "_deleted_at is null") -> Rows:
         """The rows of a raw table as text, source columns only, those that live unless told."""
@@ -124,7 +131,13 @@ class Extract:
         return connection
 
 
-def source_config(name: str = "t", *, exclude_everywhere: tuple[str, ...] = (), **settings: Any) -> Source:
+def source_config(
+    name: str = "t",
+    *,
+    exclude_everywhere: tuple[str, ...] = (),
+    of_source: dict[str, Any] | None = None,
+    **settings: Any,
+) -> Source:
     """A source `odoo` with one table."""
     return Source.model_validate(
         {
@@ -135,6 +148,7 @@ def source_config(name: str = "t", *, exclude_everywhere: tuple[str, ...] = (), 
             "statement_timeout_s": 60,
             "exclude_columns": exclude_everywhere,
             "tables": [{"name": name, **settings}],
+            **(of_source or {}),
         }
     )
 

@@ -11,6 +11,7 @@ from builders import Extract, counts, query, text_rows
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from revops.extract.sessions import Route
 from revops.local.postgres import EmbeddedPostgres
 
 pytestmark = pytest.mark.db
@@ -218,7 +219,7 @@ def test_partitioned_table(extract: Extract) -> None:
     assert (result.inserted, result.updated, result.deleted) == (1, 1, 2)
     extract.assert_same()
     extract.run("alter table t detach partition t_1")
-    extract.load()
+    extract.load(accept_deletions=True)
     extract.assert_same()
 
 
@@ -291,14 +292,18 @@ def test_servers_that_print_values_in_other_ways(
     dsn = extract.source_dsn if side == "source" else extract.warehouse_dsn
     settings = " ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in SETTINGS.items())
     role = "" if side == "source" else " -c role=revops_ingest"
-    with psycopg.connect(make_conninfo(dsn, options=settings + role)) as styled:
-        assert query(styled, "show datestyle") == [("SQL, DMY",)]
-        styled.rollback()
-        pair = (styled, extract.ingest) if side == "source" else (extract.reader, styled)
-        extract.load(connections=pair)
-        extract.assert_same()
-        extract.run("update t set i = '1 mon -1 days', f = 1.0 / 3 where id = 1")
-        assert counts(extract.load(connections=pair)) == (1, 0, 1, 0, 0)
+
+    def styled() -> psycopg.Connection:
+        connection = psycopg.connect(make_conninfo(dsn, options=settings + role))
+        assert query(connection, "show datestyle") == [("SQL, DMY",)]
+        connection.rollback()
+        return connection
+
+    route = Route(styled, extract.connect_ingest) if side == "source" else Route(extract.connect_reader, styled)
+    extract.load(route=route)
+    extract.assert_same()
+    extract.run("update t set i = '1 mon -1 days', f = 1.0 / 3 where id = 1")
+    assert counts(extract.load(route=route)) == (1, 0, 1, 0, 0)
     extract.assert_same()
 
 

@@ -11,8 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from structlog.tracebacks import extract
 
 from revops.embedding import EncoderError
-from revops.extract.catalog import ExtractError
-from revops.extract.load import LoadBusyError, TableMissingError
+from revops.extract.errors import ExtractError, LoadBusyError, TableMissingError
 from revops.hooks.postgres import ConnectionSettingError, conninfo
 from revops.local.postgres import EmbeddedPostgres
 from revops.operators.failure import failing_fast

@@ -4,50 +4,53 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import LiteralString
+from typing import Literal, LiteralString
 
 import psycopg
 from psycopg import errors, sql
 
+from revops.extract.errors import ExtractError, TableChangedError
+
 METADATA_COLUMNS = ("_loaded_at", "_load_id", "_deleted_at")
 
-# Equal values of these types are the same value; elsewhere 1.0 equals 1.00, a month 30 days and -0 zero, or there is
-# no equality at all (json, xml, point).
-_EXACT_TYPES = frozenset(
-    {
-        *("smallint", "integer", "bigint", "boolean", "text", "character varying", "uuid", "bytea", "date"),
-        *("timestamp without time zone", "timestamp with time zone", "time without time zone"),
-    }
-)
-
-# indkey counts from 0, so positions start at 1 here and 0 means: not part of the key.
+# A domain counts as the type below it. indkey counts from 0, so positions start at 1 here and 0 means: not part of the
+# key.
 _COLUMNS: LiteralString = """
-    select a.attname,
-           format_type(a.atttypid, a.atttypmod),
+    with recursive bare as (
+        select attnum, attname, atttypid as type_id, atttypmod as modifier, attrelid
+        from pg_attribute where attrelid = %s and attnum > 0 and not attisdropped
+        union all
+        select b.attnum, b.attname, t.typbasetype, t.typtypmod, b.attrelid
+        from bare b join pg_type t on t.oid = b.type_id where t.typtype = 'd'
+    )
+    select b.attname,
+           format_type(b.type_id, b.modifier),
            coalesce(e.typnamespace, t.typnamespace) = 'pg_catalog'::regnamespace
                and coalesce(e.typtype, t.typtype) in ('b', 'r', 'm'),
            t.typcategory = 'A',
-           coalesce(array_position(i.indkey::int2[], a.attnum) + 1, 0)
-    from pg_attribute a
-    join pg_type t on t.oid = a.atttypid
+           coalesce(array_position(i.indkey::int2[], b.attnum) + 1, 0)
+    from bare b
+    join pg_type t on t.oid = b.type_id and t.typtype <> 'd'
     left join pg_type e on e.oid = t.typelem and t.typcategory = 'A'
-    left join pg_index i on i.indrelid = a.attrelid and i.indisprimary
-    where a.attrelid = %s and a.attnum > 0 and not a.attisdropped
-    order by a.attnum
+    left join pg_index i on i.indrelid = b.attrelid and i.indisprimary
+    order by b.attnum
 """
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its name and the type it has in the warehouse."""
+    """One column of a raw table and where it comes from.
+
+    type: the one that it needs in the warehouse. source_type: the one that it has in the source, as format_type()
+    writes it, a domain as the type below it. role: `plain`, or for a sensitive column its `token` and
+    its `blind_index`. kind: what a sensitive column holds; blind indexes of one kind can be compared.
+    """
 
     name: str
     type: str
-
-    @property
-    def has_exact_equality(self) -> bool:
-        """Whether two values that compare as equal are surely the same, digit for digit."""
-        return without_modifier(self.type) in _EXACT_TYPES
+    source_type: str
+    role: Literal["plain", "token", "blind_index"] = "plain"
+    kind: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,32 +59,38 @@ class Relation:
 
     identity: server, database, table, its columns and its partitions as the catalogue numbers them. A restored,
     re-created or altered table has another one, and then rows may have changed without a new transaction id.
+    rows and pages: what the planner believes there to be; 0 when it does not know.
     """
 
+    oid: int
     schema: str
     name: str
     kind: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     identity: str
+    rows: int
+    pages: int
 
     @property
     def has_transaction_ids(self) -> bool:
         return self.kind in ("r", "p")
 
     @property
+    def plain(self) -> tuple[Column, ...]:
+        """The columns that are stored as they come."""
+        return tuple(column for column in self.columns if column.role == "plain")
+
+    @property
+    def sensitive(self) -> dict[str, str]:
+        """The columns that are encrypted on the way, in their order, with the kind of each."""
+        return {column.name: column.kind or column.name for column in self.columns if column.role == "token"}
+
+    @property
     def from_clause(self) -> sql.Composed:
         """The table for a FROM clause, without the rows of tables that inherit from it."""
         only = sql.SQL("only ") if self.kind == "r" else sql.SQL("")
         return only + sql.Identifier(self.schema, self.name)
-
-
-class ExtractError(RuntimeError):
-    """A table can't be extracted for a reason that a retry does not mend."""
-
-
-class TableChangedError(RuntimeError):
-    """A table was altered, rewritten or emptied after the snapshot that it is to be read in; a new one sees it."""
 
 
 def without_modifier(declared: str) -> str:
@@ -122,20 +131,25 @@ def read_relation(source: psycopg.Connection, schema: str, candidates: tuple[str
     columns: list[Column] = []
     key: dict[int, str] = {}
     for column, declared, is_builtin, is_array, key_position in source.execute(_COLUMNS, (oid,)).fetchall():
-        columns.append(Column(column, declared if is_builtin else ("text[]" if is_array else "text")))
+        stored = declared if is_builtin else ("text[]" if is_array else "text")
+        columns.append(Column(column, stored, declared))
         if key_position:
             key[key_position] = column
     key_columns = tuple(key[position] for position in sorted(key))
-    relation = Relation(schema, name, kind, tuple(columns), key_columns, _identity(source, oid))
-    _require_unchanged(source, relation, oid)
+    rows, pages = _size(source, oid)
+    relation = Relation(
+        oid, schema, name, kind, tuple(columns), key_columns, _identity(source, oid), rows=rows, pages=pages
+    )
+    require_unchanged(source, relation)
     return relation
 
 
-def _require_unchanged(source: psycopg.Connection, relation: Relation, oid: int) -> None:
+def require_unchanged(source: psycopg.Connection, relation: Relation) -> None:
     """Lock the table against changes and see that none came between the snapshot and the lock.
 
     To a snapshot from before it, a table that ALTER TABLE rewrote or TRUNCATE emptied looks empty: all its rows
     would count as deleted. The snapshot's catalogue then names another file than the table has now.
+    Raises TableChangedError.
     """
     try:
         if relation.has_transaction_ids:
@@ -144,9 +158,11 @@ def _require_unchanged(source: psycopg.Connection, relation: Relation, oid: int)
             "select bool_and(coalesce(c.relfilenode = coalesce(pg_relation_filenode(p.oid), 0), false)) "
             "from (select %s::oid as oid union select relid::oid from pg_partition_tree(%s::oid)) as p "
             "left join pg_class c on c.oid = p.oid",
-            (oid, oid),
+            (relation.oid, relation.oid),
         ).fetchone()
-        names = sql.SQL(", ").join(sql.Identifier(column.name) for column in relation.columns)
+        names = sql.SQL(", ").join(
+            sql.Identifier(column.name) for column in relation.columns if column.role != "blind_index"
+        )
         source.execute(sql.SQL("select {} from {} limit 0").format(names, relation.from_clause))
     except (errors.UndefinedTable, errors.UndefinedColumn):
         row = (False,)
@@ -159,6 +175,18 @@ def _changed(schema: str, name: str) -> TableChangedError:
         f"{schema}.{name} was altered or emptied after the snapshot was taken. "
         "Remedy: none needed, the task tries again with a new one."
     )
+
+
+def _size(source: psycopg.Connection, oid: int) -> tuple[int, int]:
+    # The sum over partitions; pages from the file itself, which the planner's figures lag behind.
+    row = source.execute(
+        "select coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint, "
+        "coalesce(sum(pg_relation_size(c.oid)), 0)::bigint / current_setting('block_size')::bigint "
+        "from (select %s::oid as oid union select relid::oid from pg_partition_tree(%s::oid)) as p "
+        "join pg_class c on c.oid = p.oid and c.relkind in ('r', 'm')",
+        (oid, oid),
+    ).fetchone()
+    return (int(row[0]), int(row[1])) if row else (0, 0)
 
 
 def _identity(source: psycopg.Connection, oid: int) -> str:

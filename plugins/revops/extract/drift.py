@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import psycopg
 from psycopg import sql
 
-from revops.extract.catalog import METADATA_COLUMNS, Column, Relation, without_modifier
+from revops.extract.catalog import METADATA_COLUMNS, Relation, without_modifier
+from revops.extract.errors import SchemaFrozenError
+
+Strictness = Literal["evolve", "freeze", "ignore"]
 
 # Each type holds every value of the ones before it, as text does of all types.
 _CHAINS = (
@@ -29,7 +34,24 @@ class Change:
     @property
     def needs_full_read(self) -> bool:
         """Whether rows may have changed unseen: a new column with a default and a new type rewrite rows silently."""
-        return self.change in ("column_added", "column_returned", "type_widened")
+        return self.change in ("column_added", "column_returned", "column_encrypted", "type_widened", "key_changed")
+
+    def __str__(self) -> str:
+        what = self.change.replace("_", " ") + (f' "{self.column}"' if self.column else "")
+        types = [declared for declared in (self.type_before, self.type_after) if declared]
+        return what + (f" ({' -> '.join(types)})" if types else "")
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """A table of schema raw: its name there, and the types of its source columns, dropped ones included."""
+
+    name: str
+    types: dict[str, str]
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        return sql.Identifier("raw", self.name)
 
 
 def wider_type(raw: str, source: str) -> str:
@@ -48,53 +70,115 @@ def wider_type(raw: str, source: str) -> str:
     return "text[]" if raw.endswith("[]") and source.endswith("[]") else "text"
 
 
-def align_raw_table(warehouse: psycopg.Connection, table: str, relation: Relation) -> list[Change]:
-    """Create or alter `raw.<table>` so that it can take the relation's rows; return what changed. Does not commit.
+def align_raw_table(
+    warehouse: psycopg.Connection,
+    table: str,
+    relation: Relation,
+    *,
+    strictness: Strictness = "evolve",
+    is_excluded: Callable[[str], bool] = lambda _: False,
+) -> tuple[list[Change], Relation, RawTable]:
+    """Alter `raw.<table>`, which exists, so that it can take the relation's rows. Does not commit.
 
-    A column that the source dropped stays, and is null from then on in rows that are written again. When the
-    source's primary key has become another, rows can't be matched any more: raw is emptied and filled anew.
+    Returns what changed, the relation as raw takes it, and raw as it is now. strictness: `evolve` follows the source;
+    `freeze` raises SchemaFrozenError with every difference, before anything is altered; `ignore` leaves raw as it is,
+    so that new columns are not read and values must fit the old types.
+    A column that the source dropped stays, and is null from then on in rows that are written again. A column that
+    must no longer leave the source is dropped. When the source's primary key has become another, rows can't be matched
+    any more: raw is emptied and filled anew.
     """
     existing = read_raw_columns(warehouse, table)
-    target = sql.Identifier("raw", table)
-    if existing:
-        changes = _align_columns(warehouse, table, relation, existing=existing)
-        if (key := _read_raw_key(warehouse, table)) != relation.key:
-            _change_key(warehouse, target, before=key, after=relation.key)
-            changes.append(Change("table_created"))
-        return changes
-    _create(warehouse, target, relation)
-    return [Change("table_created")]
+    changes = _differences(warehouse, table, relation, existing=existing, is_excluded=is_excluded)
+    if strictness == "freeze" and changes:
+        raise SchemaFrozenError(
+            f"raw.{table} is frozen, but the source's {relation.schema}.{relation.name} differs: "
+            + "; ".join(map(str, changes))
+            + ". Nothing was loaded. Remedy: undo the change in the source, or set `drift: evolve` for the table in "
+            "include/sources, if only for one run."
+        )
+    if strictness == "ignore":
+        relation, changes = _ignoring(warehouse, table, relation, changes)
+    for change in changes:
+        _apply(warehouse, sql.Identifier("raw", table), relation, change)
+    return changes, relation, read_raw_table(warehouse, table)
 
 
-def _align_columns(
-    warehouse: psycopg.Connection, table: str, relation: Relation, *, existing: dict[str, str]
+def _differences(
+    warehouse: psycopg.Connection,
+    table: str,
+    relation: Relation,
+    *,
+    existing: dict[str, str],
+    is_excluded: Callable[[str], bool],
 ) -> list[Change]:
-    target = sql.Identifier("raw", table)
     changes: list[Change] = []
-    nullable = _dropped_before(warehouse, table)
+    dropped = _columns_after(warehouse, table, "column_dropped")
     for column in relation.columns:
-        if column.name not in existing:
-            warehouse.execute(sql.SQL("alter table {} add column {}").format(target, _definition(column)))
+        before = existing.get(column.name)
+        if before is None:
             changes.append(Change("column_added", column.name, None, column.type))
-            continue
-        before = existing[column.name]
-        after = wider_type(before, column.type)
-        if after != before:
-            warehouse.execute(
-                sql.SQL("alter table {} alter column {} type {} using {}::{}").format(
-                    target, *_cast(column.name, after), *_cast(column.name, after)
-                )
-            )
+        elif column.role != "plain" and before != column.type:
+            changes.append(Change("column_encrypted", column.name, before, column.type))
+        elif (after := wider_type(before, column.type)) != before:
             changes.append(Change("type_widened", column.name, before, after))
-        elif column.name in nullable:
+        elif column.name in dropped:
             changes.append(Change("column_returned", column.name, before, before))
     present = {column.name for column in relation.columns}
-    changes += [
-        Change("column_dropped", name, declared, None)
-        for name, declared in existing.items()
-        if name not in present and name not in nullable
-    ]
+    for name, declared in existing.items():
+        if is_excluded(name):
+            changes.append(Change("column_excluded", name, declared, None))
+        elif name not in present and name not in dropped:
+            changes.append(Change("column_dropped", name, declared, None))
+    if (key := _read_raw_key(warehouse, table)) != relation.key:
+        changes.append(Change("key_changed", None, ", ".join(key), ", ".join(relation.key)))
     return changes
+
+
+def _ignoring(
+    warehouse: psycopg.Connection, table: str, relation: Relation, changes: list[Change]
+) -> tuple[Relation, list[Change]]:
+    """Return the relation without its new columns, and what is done none the less; the rest is recorded once."""
+    known = _columns_after(warehouse, table, "column_ignored")
+    kept: list[Change] = []
+    new: set[str] = set()
+    for change in changes:
+        # What is forbidden or secret must go, and without its key a table can't be kept in step.
+        if change.change in ("column_excluded", "column_encrypted", "key_changed", "column_dropped"):
+            kept.append(change)
+            continue
+        if change.change == "column_added" and change.column is not None:
+            new.add(change.column)
+        if change.column not in known:
+            kept.append(Change("column_ignored", change.column, change.type_before, change.type_after))
+    columns = tuple(column for column in relation.columns if column.name not in new)
+    return replace(relation, columns=columns), kept
+
+
+def _apply(warehouse: psycopg.Connection, target: sql.Identifier, relation: Relation, change: Change) -> None:
+    name = sql.Identifier(change.column or "")
+    if change.change == "column_added":
+        warehouse.execute(sql.SQL("alter table {} add column {} {}").format(target, name, _type(change.type_after)))
+    elif change.change == "type_widened":
+        warehouse.execute(
+            sql.SQL("alter table {0} alter column {1} type {2} using {1}::{2}").format(
+                target, name, _type(change.type_after)
+            )
+        )
+    elif change.change == "column_excluded":
+        warehouse.execute(sql.SQL("alter table {} drop column {}").format(target, name))
+    elif change.change == "column_encrypted":
+        warehouse.execute(
+            sql.SQL("alter table {0} drop column {1}, add column {1} {2}").format(
+                target, name, _type(change.type_after)
+            )
+        )
+    elif change.change == "key_changed":
+        _change_key(warehouse, target, relation)
+
+
+def read_raw_table(warehouse: psycopg.Connection, table: str) -> RawTable:
+    """Return a raw table as the warehouse's catalogue has it."""
+    return RawTable(table, read_raw_columns(warehouse, table))
 
 
 def read_raw_columns(warehouse: psycopg.Connection, table: str) -> dict[str, str]:
@@ -135,17 +219,33 @@ def record_changes(
         )
 
 
-def _create(warehouse: psycopg.Connection, target: sql.Identifier, relation: Relation) -> None:
-    columns: list[sql.Composable] = [_definition(column) for column in relation.columns]
+def create_raw_table(warehouse: psycopg.Connection, target: sql.Identifier, relation: Relation) -> None:
+    """Create a table for the relation's rows, without its key, but with indexes on _load_id and on deleted rows.
+
+    These two hold one value, or nothing, while the table is filled: entering it at once is cheaper than reading all
+    rows again to their last columns. Does not commit.
+    """
+    columns: list[sql.Composable] = [
+        sql.SQL("{} {}").format(sql.Identifier(column.name), _type(column.type)) for column in relation.columns
+    ]
     columns += [
         sql.SQL("_loaded_at timestamptz not null default now()"),
         sql.SQL("_load_id bigint not null"),
         sql.SQL("_deleted_at timestamptz"),
     ]
-    if relation.key:
-        columns.append(sql.SQL("primary key ({})").format(sql.SQL(", ").join(map(sql.Identifier, relation.key))))
     warehouse.execute(sql.SQL("create table {} ({})").format(target, sql.SQL(", ").join(columns)))
     warehouse.execute(sql.SQL("create index on {} (_load_id)").format(target))
+    warehouse.execute(sql.SQL("create index on {} (_deleted_at) where _deleted_at is not null").format(target))
+
+
+def add_raw_key(warehouse: psycopg.Connection, target: sql.Identifier, relation: Relation) -> None:
+    """Add the primary key, if there is one. Does not commit.
+
+    After the rows, which come in any order: one sort is cheaper than a search for the place of each.
+    """
+    if relation.key:
+        key = sql.SQL(", ").join(map(sql.Identifier, relation.key))
+        warehouse.execute(sql.SQL("alter table {} add primary key ({})").format(target, key))
 
 
 def _read_raw_key(warehouse: psycopg.Connection, table: str) -> tuple[str, ...]:
@@ -159,39 +259,37 @@ def _read_raw_key(warehouse: psycopg.Connection, table: str) -> tuple[str, ...]:
     return tuple(name for (name,) in rows)
 
 
-def _change_key(
-    warehouse: psycopg.Connection, target: sql.Identifier, *, before: tuple[str, ...], after: tuple[str, ...]
-) -> None:
+def _change_key(warehouse: psycopg.Connection, target: sql.Identifier, relation: Relation) -> None:
     warehouse.execute(sql.SQL("delete from {}").format(target))
-    if before:
-        row = warehouse.execute(
-            "select conname from pg_constraint where contype = 'p' and conrelid = %s::regclass",
-            (target.as_string(warehouse),),
-        ).fetchone()
-        if row is not None:
-            warehouse.execute(sql.SQL("alter table {} drop constraint {}").format(target, sql.Identifier(row[0])))
-        for name in before:
+    row = warehouse.execute(
+        "select c.conname, array_agg(a.attname::text) from pg_constraint c "
+        "join pg_attribute a on a.attrelid = c.conrelid and a.attnum = any(c.conkey) "
+        "where c.contype = 'p' and c.conrelid = %s::regclass group by c.conname",
+        (target.as_string(warehouse),),
+    ).fetchone()
+    if row is not None:
+        warehouse.execute(sql.SQL("alter table {} drop constraint {}").format(target, sql.Identifier(row[0])))
+        for name in row[1]:
             warehouse.execute(
                 sql.SQL("alter table {} alter column {} drop not null").format(target, sql.Identifier(name))
             )
-    if after:
-        key = sql.SQL(", ").join(map(sql.Identifier, after))
+    if relation.key:
+        key = sql.SQL(", ").join(map(sql.Identifier, relation.key))
         warehouse.execute(sql.SQL("alter table {} add primary key ({})").format(target, key))
 
 
-def _definition(column: Column) -> sql.Composed:
-    return sql.SQL("{} {}").format(*_cast(column.name, column.type))
-
-
-def _cast(name: str, declared: str) -> tuple[sql.Identifier, sql.SQL]:
+def _type(declared: str | None) -> sql.SQL:
     # The type comes from format_type() of a built-in type or is `text`: PostgreSQL's own spelling, never a user's.
-    return sql.Identifier(name), sql.SQL(declared)
+    if declared is None:
+        raise AssertionError("a column has a type")
+    return sql.SQL(declared)
 
 
-def _dropped_before(warehouse: psycopg.Connection, table: str) -> set[str]:
+def _columns_after(warehouse: psycopg.Connection, table: str, last: str) -> set[str]:
+    """Return the columns whose last recorded change is this one."""
     rows = warehouse.execute(
         "select distinct on (column_name) column_name, change from ops.schema_change "
         "where table_name = %s and column_name is not null order by column_name, schema_change_id desc",
         (table,),
     ).fetchall()
-    return {name for name, change in rows if change == "column_dropped"}
+    return {name for name, change in rows if change == last}

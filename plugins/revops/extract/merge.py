@@ -1,4 +1,4 @@
-"""Bring rows into a raw table: insert, update only where something differs, revive, mark as deleted."""
+"""Bring rows into a raw table: fill it, or stage, insert, update only where something differs, revive."""
 
 from __future__ import annotations
 
@@ -7,197 +7,243 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from revops.extract.catalog import ExtractError, Relation
-from revops.extract.drift import read_raw_columns
-from revops.extract.stream import Streamed, stream_rows
-from revops.extract.window import Window
+from revops.extract.catalog import Relation
+from revops.extract.drift import RawTable
+from revops.extract.encryption import RowEncryptor
+from revops.extract.errors import ExtractError
+from revops.extract.formats import agreed_format
+from revops.extract.stream import Format, Progress, Rewrite, Streamed, stream_rows
+from revops.keyring import Keyring
 
 STAGING = sql.Identifier("pg_temp", "staging")
-KEYS = sql.Identifier("pg_temp", "source_keys")
-_INTEGERS = ("smallint", "integer", "bigint")
 
 
 @dataclass(frozen=True)
 class Merged:
-    """Rows by what became of them; read = inserted + updated + unchanged."""
+    """Rows by what became of them; read = inserted + updated + unchanged. A revived row counts as updated."""
 
-    read: int
-    inserted: int
-    updated: int
-    unchanged: int
-    bytes: int
+    read: int = 0
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    bytes: int = 0
 
-
-def merge_rows(
-    source: psycopg.Connection,
-    warehouse: psycopg.Connection,
-    table: str,
-    *,
-    relation: Relation,
-    window: Window,
-    load_id: int,
-) -> Merged:
-    """Read the window's rows and merge them into `raw.<table>`. Does not commit.
-
-    An empty table is filled directly. A table without a key is replaced as a whole. Rows that are equal are
-    not written, so that a second reading of the same rows changes nothing.
-    """
-    target = sql.Identifier("raw", table)
-    is_empty = warehouse.execute(sql.SQL("select not exists (select from {})").format(target)).fetchone() == (True,)
-    if not relation.key:
-        if not is_empty:
-            warehouse.execute(sql.SQL("delete from {}").format(target))
-        is_empty = True
-    if is_empty:
-        moved = _fill(source, warehouse, target, relation=relation, load_id=load_id)
-        return Merged(moved.rows, moved.rows, 0, 0, moved.bytes)
-    moved = _stage(source, warehouse, target, relation=relation, window=window)
-    inserted, updated = _upsert(warehouse, table, relation=relation, load_id=load_id)
-    return Merged(moved.rows, inserted, updated, moved.rows - inserted - updated, moved.bytes)
-
-
-def mark_deleted(
-    source: psycopg.Connection, warehouse: psycopg.Connection, table: str, *, relation: Relation, load_id: int
-) -> tuple[int, int]:
-    """Mark rows whose keys the source no longer has; return (marked, source rows); commits nothing.
-
-    Raises ExtractError when, afterwards, raw and source disagree about the number of rows: then the load is
-    not complete.
-    """
-    target = sql.Identifier("raw", table)
-    types = {column.name: column.type for column in relation.columns}
-    raw_types = read_raw_columns(warehouse, table)
-    key = relation.key[0] if len(relation.key) == 1 else None
-    if key is None or types[key] not in _INTEGERS or raw_types[key] not in _INTEGERS:
-        key = None
-    wanted = _digest(source, relation.from_clause, key)
-    live = sql.SQL("{} where _deleted_at is null").format(target)
-    marked = 0
-    # A digest of integer keys tells that the keys are the same; other keys are always compared one by one.
-    if relation.key and (wanted.keys is None or _digest(warehouse, live, key) != wanted):
-        marked = _mark_missing(source, warehouse, target, relation=relation, load_id=load_id)
-    found = _digest(warehouse, live, key)
-    if found != wanted:
-        raise ExtractError(
-            f"raw.{table} holds {found.rows} rows, the source {wanted.rows} in this snapshot, or the keys differ: "
-            "the load is incomplete and was rolled back. "
-            "Remedy: run the DAG with full_refresh, which reads every row again."
+    def __add__(self, other: Merged) -> Merged:
+        return Merged(
+            self.read + other.read,
+            self.inserted + other.inserted,
+            self.updated + other.updated,
+            self.unchanged + other.unchanged,
+            self.bytes + other.bytes,
         )
-    return marked, wanted.rows
 
 
 @dataclass(frozen=True)
-class _Digest:
-    """Rows, and the sum of their keys where the key is one integer."""
+class Pipe:
+    """Everything that moving rows of one table needs: both sessions, the shape of the rows, keys, and who is told."""
 
-    rows: int
-    keys: int | None
+    source: psycopg.Connection
+    warehouse: psycopg.Connection
+    relation: Relation
+    raw: RawTable
+    load_id: int
+    keyring: Keyring | None = None
+    progress: Progress | None = None
+
+    @property
+    def form(self) -> Format:
+        return agreed_format(self.relation, self.raw.types)
+
+    def rewrite(self) -> Rewrite | None:
+        """Return what encrypts the rows of one stream, or None where nothing is sensitive."""
+        if not self.relation.sensitive:
+            return None
+        if self.keyring is None:
+            raise ExtractError(f"raw.{self.raw.name}: sensitive columns can't be read without keys")
+        kinds = self.relation.sensitive
+        return RowEncryptor(self.keyring, self.raw.name, list(kinds), form=self.form, domains=kinds)
 
 
-def _digest(connection: psycopg.Connection, rows: sql.Composable, key: str | None) -> _Digest:
-    summed: sql.Composable = sql.SQL("null::numeric")
-    if key is not None:
-        summed = sql.SQL("coalesce(sum({}), 0)::numeric").format(sql.Identifier(key))
-    row = connection.execute(sql.SQL("select count(*), {} from {}").format(summed, rows)).fetchone()
-    if row is None:
-        raise AssertionError("an aggregate returns a row")
-    return _Digest(int(row[0]), None if row[1] is None else int(row[1]))
-
-
-def _fill(
-    source: psycopg.Connection,
-    warehouse: psycopg.Connection,
-    target: sql.Identifier,
-    *,
-    relation: Relation,
-    load_id: int,
+def fill_table(
+    pipe: Pipe, target: sql.Identifier, *, condition: sql.Composable | None = None, freeze: bool
 ) -> Streamed:
-    names = _names(relation)
-    query = sql.SQL("select {}, {}::bigint from {}").format(names, sql.Literal(load_id), relation.from_clause)
-    return stream_rows(source, query, warehouse, sql.SQL("{} ({}, _load_id)").format(target, names))
+    """Copy rows straight into an empty table, or one that has none of them. Does not commit.
+
+    freeze: the table was made in this transaction, so that its rows need not be visited again to be settled.
+    """
+    query = read_query(pipe.relation, condition=condition, load_id=pipe.load_id)
+    columns = sql.SQL(", ").join([_stored(pipe.relation), sql.SQL("_load_id")])
+    return _stream(pipe, query, sql.SQL("{} ({})").format(target, columns), freeze=freeze)
 
 
-def _stage(
-    source: psycopg.Connection,
-    warehouse: psycopg.Connection,
-    target: sql.Identifier,
-    *,
-    relation: Relation,
-    window: Window,
-) -> Streamed:
-    names = _names(relation)
-    warehouse.execute(
-        sql.SQL("create temp table staging on commit drop as select {} from {} with no data").format(names, target)
-    )
-    query = sql.SQL("select {} from {}").format(names, relation.from_clause)
-    if window.condition is not None:
-        query += sql.SQL(" where ") + window.condition
-    return stream_rows(source, query, warehouse, sql.SQL("{} ({})").format(STAGING, names))
-
-
-def _upsert(warehouse: psycopg.Connection, table: str, *, relation: Relation, load_id: int) -> tuple[int, int]:
-    names = _names(relation)
-    present = {column.name for column in relation.columns}
-    dropped = [name for name in read_raw_columns(warehouse, table) if name not in present]
-    data = [column for column in relation.columns if column.name not in relation.key]
-    assignments = [sql.SQL("{0} = excluded.{0}").format(sql.Identifier(column.name)) for column in data]
-    assignments += [sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in ("_loaded_at", "_load_id")]
-    assignments += [sql.SQL("{} = null").format(sql.Identifier(name)) for name in dropped]
-    differences = [
-        sql.SQL("t.{0}{1} is distinct from excluded.{0}{1}").format(
-            sql.Identifier(column.name), sql.SQL("" if column.has_exact_equality else "::text")
+def stage_rows(pipe: Pipe, *, condition: sql.Composable | None) -> Streamed:
+    """Copy the rows that a condition names, or all, into a temporary table of raw's types. Does not commit."""
+    stored = _stored(pipe.relation)
+    pipe.warehouse.execute(sql.SQL("drop table if exists {}").format(STAGING))
+    pipe.warehouse.execute(
+        sql.SQL("create temp table staging on commit drop as select {} from {} with no data").format(
+            stored, pipe.raw.identifier
         )
-        for column in data
-    ]
+    )
+    query = read_query(pipe.relation, condition=condition)
+    return _stream(pipe, query, sql.SQL("{} ({})").format(STAGING, stored))
+
+
+def merge_staged(pipe: Pipe, staged: Streamed) -> Merged:
+    """Merge the staged rows into raw by primary key. Does not commit.
+
+    Rows that are the same, byte for byte, are not written: a second reading of the same rows changes nothing. A row
+    that was marked deleted and is there again is revived.
+    """
+    relation = pipe.relation
+    names = [column.name for column in relation.columns]
+    dropped = [name for name in pipe.raw.types if name not in names]
+    assignments = [sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in names]
+    assignments += [sql.SQL("{} = null").format(sql.Identifier(name)) for name in dropped]
+    # The operators of record images (record_image_ne) compare bytes: 1.0 differs from 1.00, and types without any
+    # equality, such as json and point, can be compared.
     statement = sql.SQL(
         "with merged as ("
-        " insert into {target} as t ({names}, _loaded_at, _load_id) select {names}, now(), {load_id} from {staging}"
-        " on conflict ({key}) do update set {assignments}, _deleted_at = null"
-        " where t._deleted_at is not null or {differences}"
+        " insert into {raw} as t ({names}, _loaded_at, _load_id) select {names}, now(), {load_id} from {staging}"
+        " on conflict ({key}) do update set {assignments}, _loaded_at = now(), _load_id = {load_id}, _deleted_at = null"
+        " where t._deleted_at is not null or record_image_ne(row({stored}), row({incoming}))"
         " returning xmax = 0 as is_new)"
         " select count(*) filter (where is_new), count(*) filter (where not is_new) from merged"
     ).format(
-        target=sql.Identifier("raw", table),
-        names=names,
-        load_id=sql.Literal(load_id),
+        raw=pipe.raw.identifier,
+        names=_stored(relation),
+        load_id=sql.Literal(pipe.load_id),
         staging=STAGING,
         key=sql.SQL(", ").join(map(sql.Identifier, relation.key)),
         assignments=sql.SQL(", ").join(assignments),
-        differences=sql.SQL(" or ").join(differences) if differences else sql.SQL("false"),
+        stored=_qualified("t", names),
+        incoming=_qualified("excluded", names),
     )
-    row = warehouse.execute(statement).fetchone()
+    row = pipe.warehouse.execute(statement).fetchone()
     if row is None:
         raise AssertionError("an aggregate returns a row")
-    return int(row[0]), int(row[1])
+    inserted, updated = int(row[0]), int(row[1])
+    return Merged(staged.rows, inserted, updated, staged.rows - inserted - updated, staged.bytes)
 
 
-def _mark_missing(
-    source: psycopg.Connection,
-    warehouse: psycopg.Connection,
-    target: sql.Identifier,
-    *,
-    relation: Relation,
-    load_id: int,
-) -> int:
-    key = sql.SQL(", ").join(map(sql.Identifier, relation.key))
-    warehouse.execute(
-        sql.SQL("create temp table source_keys on commit drop as select {} from {} with no data").format(key, target)
-    )
-    stream_rows(
-        source,
-        sql.SQL("select {} from {}").format(key, relation.from_clause),
-        warehouse,
-        sql.SQL("{} ({})").format(KEYS, key),
-    )
-    warehouse.execute(sql.SQL("analyze {}").format(KEYS))
-    same = sql.SQL(" and ").join(sql.SQL("k.{0} = t.{0}").format(sql.Identifier(name)) for name in relation.key)
-    return warehouse.execute(
+def merge_staged_without_key(pipe: Pipe, staged: Streamed) -> Merged:
+    """Match the staged rows, which are all rows of the source, with raw by their whole content. Does not commit.
+
+    The table has no key: rows are told apart by a hash of their text, equal ones by counting them. What raw has and
+    the source has not is left to `mark_unmatched`.
+    """
+    names = [column.name for column in pipe.relation.columns]
+    pipe.warehouse.execute(
         sql.SQL(
-            "update {target} as t set _deleted_at = now(), _loaded_at = now(), _load_id = {load_id}"
-            " where t._deleted_at is null and not exists (select from {keys} as k where {same})"
-        ).format(target=target, load_id=sql.Literal(load_id), keys=KEYS, same=same)
+            "create temp table pairing on commit drop as"
+            " select incoming, stored, is_deleted from ({incoming}) as i full join ({stored}) as s"
+            " using (hash_1, hash_2, ordinal)"
+        ).format(
+            incoming=_numbered(
+                names, STAGING, kept=sql.SQL("ctid as incoming"), order=sql.SQL("ctid"), extra=sql.SQL("")
+            ),
+            stored=_numbered(
+                names,
+                pipe.raw.identifier,
+                kept=sql.SQL("ctid as stored, is_deleted"),
+                order=sql.SQL("is_deleted, ctid"),
+                extra=sql.SQL(", _deleted_at is not null as is_deleted"),
+            ),
+        )
+    )
+    revived = pipe.warehouse.execute(
+        sql.SQL(
+            "update {} as t set _deleted_at = null, _loaded_at = now(), _load_id = {} from pairing as p"
+            " where p.stored = t.ctid and p.is_deleted and p.incoming is not null"
+        ).format(pipe.raw.identifier, sql.Literal(pipe.load_id))
+    ).rowcount
+    inserted = pipe.warehouse.execute(
+        sql.SQL(
+            "insert into {} ({}, _load_id) select {}, {} from {} as s"
+            " where s.ctid in (select incoming from pairing where stored is null)"
+        ).format(
+            pipe.raw.identifier,
+            _stored(pipe.relation),
+            _stored(pipe.relation),
+            sql.Literal(pipe.load_id),
+            STAGING,
+        )
+    ).rowcount
+    return Merged(staged.rows, inserted, revived, staged.rows - inserted - revived, staged.bytes)
+
+
+def mark_unmatched(pipe: Pipe) -> int:
+    """Mark the rows of raw that `merge_staged_without_key` found no match for; return how many. Does not commit."""
+    return pipe.warehouse.execute(
+        sql.SQL(
+            "update {} as t set _deleted_at = now(), _loaded_at = now(), _load_id = {} from pairing as p"
+            " where p.stored = t.ctid and not p.is_deleted and p.incoming is null"
+        ).format(pipe.raw.identifier, sql.Literal(pipe.load_id))
     ).rowcount
 
 
-def _names(relation: Relation) -> sql.Composed:
-    return sql.SQL(", ").join(sql.Identifier(column.name) for column in relation.columns)
+def read_query(
+    relation: Relation, *, condition: sql.Composable | None = None, load_id: int | None = None
+) -> sql.Composed:
+    """Return the select that the stream is made of, in the order that encryption and `_stored` expect."""
+    fields: list[sql.Composable] = []
+    if relation.sensitive:
+        fields.append(token_key(relation.key))
+        fields += [sql.SQL("{}::text").format(sql.Identifier(name)) for name in relation.sensitive]
+    fields += [sql.Identifier(column.name) for column in relation.plain]
+    if load_id is not None:
+        fields.append(sql.SQL("{}::bigint").format(sql.Literal(load_id)))
+    query = sql.SQL("select {} from {}").format(sql.SQL(", ").join(fields), relation.from_clause)
+    return query if condition is None else query + sql.SQL(" where ") + condition
+
+
+def token_key(key: tuple[str, ...]) -> sql.Composed:
+    """Return the text that binds a token to its row: the key's, a composite one in the form of a record.
+
+    Whoever decrypts a token from raw computes the same text, in a session that has agreed on text.
+    """
+    if not key:
+        return sql.Composed([sql.SQL("''::text")])
+    if len(key) == 1:
+        return sql.SQL("{}::text").format(sql.Identifier(key[0]))
+    parts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in key)
+    return sql.SQL("row({})::text").format(parts)
+
+
+def _stored(relation: Relation) -> sql.Composed:
+    secret = [column for column in relation.columns if column.role != "plain"]
+    return sql.SQL(", ").join(sql.Identifier(column.name) for column in (*secret, *relation.plain))
+
+
+def _stream(pipe: Pipe, query: sql.Composed, target: sql.Composed, *, freeze: bool = False) -> Streamed:
+    return stream_rows(
+        pipe.source,
+        query,
+        pipe.warehouse,
+        target,
+        form=pipe.form,
+        freeze=freeze,
+        rewrite=pipe.rewrite(),
+        progress=pipe.progress,
+    )
+
+
+def _numbered(
+    names: list[str], table: sql.Identifier, *, kept: sql.SQL, order: sql.SQL, extra: sql.SQL
+) -> sql.Composed:
+    # Offset 0 keeps the planner from computing the text twice.
+    return sql.SQL(
+        "select {kept}, hash_1, hash_2, row_number() over (partition by hash_1, hash_2 order by {order}) as ordinal"
+        " from (select *, hashtextextended(content, 0) as hash_1, hashtextextended(content, 1) as hash_2"
+        " from (select ctid{extra}, row({names})::text as content from {table} offset 0) as c) as h"
+    ).format(
+        kept=kept,
+        order=order,
+        extra=extra,
+        names=sql.SQL(", ").join(map(sql.Identifier, names)),
+        table=table,
+    )
+
+
+def _qualified(table: str, names: list[str]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.SQL("{}.{}").format(sql.Identifier(table), sql.Identifier(name)) for name in names)

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 
 import psycopg
 import structlog
+
+from revops.extract.bound import read_cursor_bound
 
 log = structlog.get_logger(__name__)
 
 POLL_S = 0.5
 # The session is idle in its transaction; a query now and then keeps the server from ending it.
 KEEP_ALIVE_S = 20.0
+
+
+@dataclass(frozen=True)
+class SharedSnapshot:
+    """A snapshot that another session holds open.
+
+    cursor_bound: every transaction that began before it had ended when the snapshot was taken; None where the source
+    does not tell.
+    """
+
+    name: str
+    cursor_bound: datetime | None = None
 
 
 def hold_snapshot(
@@ -31,18 +48,18 @@ def hold_snapshot(
     `hold_s` seconds in any case, since the source can't clean up dead rows meanwhile; tables that come later
     read in snapshots of their own.
     """
-    source.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-    source.read_only = True
-    row = source.execute("select pg_export_snapshot()").fetchone()
-    if row is None:
-        raise AssertionError("a select without FROM returns a row")
-    name = str(row[0])
+    bound = read_cursor_bound(source)
+    name = _export(source)
     warehouse.autocommit = True
     warehouse.execute(
-        "insert into ops.source_snapshot (source, run_id, snapshot_name) values (%s, %s, %s) "
+        "insert into ops.source_snapshot (source, run_id, snapshot_name, cursor_bound) values (%s, %s, %s, %s) "
         "on conflict (source, run_id) do update "
-        "set snapshot_name = excluded.snapshot_name, exported_at = clock_timestamp(), released_at = null",
-        (source_name, run_id, name),
+        "set snapshot_name = excluded.snapshot_name, cursor_bound = excluded.cursor_bound, "
+        "exported_at = clock_timestamp(), released_at = null, "
+        # What finished before this session was there counts; what a run that is repeated did before does not.
+        "finished = case when ops.source_snapshot.released_at is null then ops.source_snapshot.finished "
+        "else '{}' end",
+        (source_name, run_id, name, bound),
     )
     deadline = time.monotonic() + hold_s
     touched = time.monotonic()
@@ -64,27 +81,61 @@ def hold_snapshot(
     return name
 
 
-def find_snapshot(warehouse: psycopg.Connection, *, source_name: str, run_id: str, wait_s: float) -> str | None:
-    """Return the name of the run's live snapshot, waiting for it to appear; None when there is none."""
+def find_snapshot(
+    warehouse: psycopg.Connection, *, source_name: str, run_id: str, wait_s: float
+) -> SharedSnapshot | None:
+    """Return the run's live snapshot, waiting for it to appear; None when there is none."""
     deadline = time.monotonic() + wait_s
     while True:
         row = warehouse.execute(
-            "select snapshot_name, released_at is null from ops.source_snapshot where source = %s and run_id = %s",
+            "select snapshot_name, cursor_bound, released_at is null from ops.source_snapshot "
+            "where source = %s and run_id = %s",
             (source_name, run_id),
         ).fetchone()
         warehouse.rollback()
-        if row is not None:
-            return str(row[0]) if row[1] else None
+        if row is not None and row[0]:
+            return SharedSnapshot(str(row[0]), row[1]) if row[2] else None
         if time.monotonic() > deadline:
             return None
         time.sleep(POLL_S)
 
 
-def all_tables_read(warehouse: psycopg.Connection, *, source_name: str, run_id: str, tables: int) -> bool:
-    """Tell whether every table of a run has been loaded, found absent, or given up."""
+def leave_snapshot(warehouse: psycopg.Connection, *, source_name: str, run_id: str, task: str) -> None:
+    """Say that a task of the run needs the snapshot no more, even if there is none yet; commits."""
+    warehouse.execute(
+        "insert into ops.source_snapshot as s (source, run_id, snapshot_name, finished) "
+        "values (%s, %s, '', array[%s::text]) "
+        "on conflict (source, run_id) do update set finished = s.finished || excluded.finished",
+        (source_name, run_id, task),
+    )
+    warehouse.commit()
+
+
+def all_have_left(warehouse: psycopg.Connection, *, source_name: str, run_id: str, tasks: list[str]) -> bool:
+    """Tell whether all these tasks of a run need its snapshot no more."""
     row = warehouse.execute(
-        "select count(distinct table_name) from ops.load "
-        "where source = %s and run_id = %s and (status in ('succeeded', 'absent') or is_final)",
-        (source_name, run_id),
+        "select finished @> %s::text[] from ops.source_snapshot where source = %s and run_id = %s",
+        (tasks, source_name, run_id),
     ).fetchone()
-    return row is not None and int(row[0]) >= tables
+    return row == (True,)
+
+
+@contextmanager
+def exported_snapshot(connect: Callable[[], psycopg.Connection], shared: SharedSnapshot | None) -> Iterator[str]:
+    """Give the name of a snapshot that several sessions can read in: the shared one, or one held here meanwhile."""
+    if shared is not None:
+        yield shared.name
+        return
+    with closing(connect()) as holder:
+        holder.execute("set idle_in_transaction_session_timeout = 0")
+        holder.commit()
+        yield _export(holder)
+
+
+def _export(source: psycopg.Connection) -> str:
+    source.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    source.read_only = True
+    row = source.execute("select pg_export_snapshot()").fetchone()
+    if row is None:
+        raise AssertionError("a select without FROM returns a row")
+    return str(row[0])

@@ -1,4 +1,4 @@
-"""Operators of the first step: one snapshot for a run, one task a table."""
+"""Operators of the first step: one snapshot for a run, one task a table or pattern of tables."""
 
 from __future__ import annotations
 
@@ -8,12 +8,22 @@ import structlog
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
-from revops.extract.load import load_table, record_given_up
-from revops.extract.snapshot import all_tables_read, find_snapshot, hold_snapshot
+from revops.extract.ledger import record_given_up
+from revops.extract.load import load_table
+from revops.extract.patterns import load_pattern
+from revops.extract.sessions import Route
+from revops.extract.snapshot import (
+    SharedSnapshot,
+    all_have_left,
+    find_snapshot,
+    hold_snapshot,
+    leave_snapshot,
+)
 from revops.hooks.source import connect_source
 from revops.hooks.warehouse import connect_warehouse
+from revops.keyring import Keyring
 from revops.operators.failure import failing_fast
-from revops.sources import load_source
+from revops.sources import Source, load_source
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +44,7 @@ class SnapshotOperator(BaseOperator):
         with failing_fast():
             config = load_source(self.source_name)
             run_id = context["run_id"]
+            readers = [table.name for table in config.tables] + [pattern.name for pattern in config.patterns]
             with (
                 connect_source(config.connection, task=f"{config.source}.snapshot") as source,
                 connect_warehouse("revops_ingest", task=f"{config.source}.snapshot") as warehouse,
@@ -43,59 +54,103 @@ class SnapshotOperator(BaseOperator):
                     warehouse,
                     source_name=config.source,
                     run_id=run_id,
-                    is_done=lambda connection: all_tables_read(
-                        connection, source_name=config.source, run_id=run_id, tables=len(config.tables)
+                    is_done=lambda connection: all_have_left(
+                        connection, source_name=config.source, run_id=run_id, tasks=readers
                     ),
                     hold_s=config.snapshot_hold_s,
                 )
 
 
-class ExtractOperator(BaseOperator):
-    """Bring one source table into raw; returns the counts of the load."""
+class _Reader(BaseOperator):
+    """What loading a table and loading a pattern of tables have in common: `entry` names it in the source's file."""
 
-    def __init__(self, *, source_name: str, table_name: str, **kwargs: Any) -> None:
+    def __init__(self, *, source_name: str, entry: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.source_name = source_name
-        self.table_name = table_name
+        self.entry = entry
 
     def execute(self, context: Context) -> dict[str, Any]:
+        is_over = True
         try:
             with failing_fast():
-                return self._load(context)
+                config = load_source(self.source_name)
+                return self.load(
+                    config,
+                    run_id=context["run_id"],
+                    snapshot=self._find_snapshot(config, context["run_id"]),
+                    full_refresh=bool(context["params"].get("full_refresh", False)),
+                    accept_deletions=bool(context["params"].get("accept_deletions", False)),
+                    keyring=_keyring(config),
+                )
         except Exception as error:
             ti = context["ti"]
-            if isinstance(error, AirflowFailException) or ti.try_number > ti.max_tries:
-                self._give_up(context["run_id"], error)
+            is_over = isinstance(error, AirflowFailException) or ti.try_number > ti.max_tries
+            if is_over:
+                self._record_given_up(context["run_id"], error)
             raise
+        finally:
+            if is_over:
+                self._leave_snapshot(context["run_id"])
 
-    def _load(self, context: Context) -> dict[str, Any]:
-        config = load_source(self.source_name)
-        run_id = context["run_id"]
-        name = f"{config.source}.{self.table_name}"
-        with (
-            connect_warehouse("revops_ingest", task=f"extract:{name}") as warehouse,
-            connect_source(config.connection, task=f"extract:{name}") as source,
-        ):
-            wait_s = 0.0 if run_id.startswith(TEST_RUN_PREFIX) else SNAPSHOT_WAIT_S
-            snapshot = find_snapshot(warehouse, source_name=config.source, run_id=run_id, wait_s=wait_s)
-            result = load_table(
-                source,
-                warehouse,
-                config=config,
-                table=config.table(self.table_name),
-                run_id=run_id,
-                snapshot=snapshot,
-                full_refresh=bool(context["params"].get("full_refresh", False)),
-            )
-        return vars(result)
+    def load(self, config: Source, **order: Any) -> dict[str, Any]:
+        """Load what `entry` names; returns what is worth keeping of it."""
+        raise NotImplementedError
 
-    def _give_up(self, run_id: str, error: Exception) -> None:
+    def route(self, config: Source) -> Route:
+        task = f"extract:{config.source}.{self.entry}"
+        return Route(
+            source=lambda: connect_source(config.connection, task=task),
+            warehouse=lambda: connect_warehouse("revops_ingest", task=task),
+        )
+
+    def _find_snapshot(self, config: Source, run_id: str) -> SharedSnapshot | None:
+        wait_s = 0.0 if run_id.startswith(TEST_RUN_PREFIX) else SNAPSHOT_WAIT_S
+        with connect_warehouse("revops_ingest", task=f"snapshot:{self.entry}") as warehouse:
+            return find_snapshot(warehouse, source_name=config.source, run_id=run_id, wait_s=wait_s)
+
+    def _record_given_up(self, run_id: str, error: Exception) -> None:
+        """Say in ops.load that the run will not try again."""
+
+    def _leave_snapshot(self, run_id: str) -> None:
         """Tell the run's records, so that the snapshot is not held for a table that nobody will read."""
         try:
-            config = load_source(self.source_name)
-            with connect_warehouse("revops_ingest", task=f"give-up:{self.table_name}") as warehouse:
-                record_given_up(
-                    warehouse, config=config, table=config.table(self.table_name), run_id=run_id, error=error
-                )
+            with connect_warehouse("revops_ingest", task=f"leave:{self.entry}") as warehouse:
+                leave_snapshot(warehouse, source_name=self.source_name, run_id=run_id, task=self.entry)
         except Exception:
-            log.exception("the failure could not be recorded in ops.load", table=self.table_name)
+            log.exception("the snapshot is held longer than needed", table=self.entry)
+
+
+class ExtractOperator(_Reader):
+    """Bring one source table into raw; returns the counts of the load."""
+
+    def load(self, config: Source, **order: Any) -> dict[str, Any]:
+        return vars(load_table(self.route(config), config=config, table=config.table(self.entry), **order))
+
+    def _record_given_up(self, run_id: str, error: Exception) -> None:
+        try:
+            config = load_source(self.source_name)
+            with connect_warehouse("revops_ingest", task=f"give-up:{self.entry}") as warehouse:
+                record_given_up(warehouse, config=config, table=config.table(self.entry), run_id=run_id, error=error)
+        except Exception:
+            log.exception("the failure could not be recorded in ops.load", table=self.entry)
+
+
+class ExtractPatternOperator(_Reader):
+    """Bring all tables that fit a pattern into raw; returns how many were loaded, and rows."""
+
+    def load(self, config: Source, **order: Any) -> dict[str, Any]:
+        result = load_pattern(self.route(config), config=config, pattern=config.pattern(self.entry), **order)
+        if result.postponed:
+            raise ConnectionError(f"{self.entry}: {result.explain()}")
+        if result.refused:
+            raise AirflowFailException(f"{self.entry}: {result.explain()}")
+        return {
+            "tables": len(result.loaded),
+            "read": sum(loaded.read for loaded in result.loaded),
+            "changed": sum(loaded.inserted + loaded.updated + loaded.deleted for loaded in result.loaded),
+        }
+
+
+def _keyring(config: Source) -> Keyring | None:
+    wanted = config.encrypt or any(reading.encrypt for reading in (*config.tables, *config.patterns))
+    return Keyring.from_environment() if wanted else None

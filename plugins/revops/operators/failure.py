@@ -10,8 +10,9 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from revops.embedding import EncoderError
 from revops.errors import describe, is_transient
-from revops.extract.catalog import ExtractError
+from revops.extract.errors import ExtractError
 from revops.hooks.postgres import ConnectionSettingError
+from revops.keyring import KeyringError
 from revops.quality.checks import CheckFileError
 from revops.quality.record import QualityGateError
 from revops.settings import SettingsError
@@ -25,6 +26,7 @@ PERMANENT = (
     ConnectionSettingError,
     EncoderError,
     ExtractError,
+    KeyringError,
     QualityGateError,
     SettingsError,
     SetupError,

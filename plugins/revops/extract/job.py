@@ -1,0 +1,91 @@
+"""One load under way: what it was asked for, its sessions, and what it knows so far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import psycopg
+
+from revops.extract.catalog import Relation
+from revops.extract.drift import RawTable
+from revops.extract.ledger import Ledger
+from revops.extract.merge import Merged, Pipe
+from revops.extract.sessions import Route
+from revops.extract.snapshot import SharedSnapshot
+from revops.extract.window import Window
+from revops.keyring import Keyring
+from revops.sources import Source, Table
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a load is asked to do (see load.load_table)."""
+
+    config: Source
+    table: Table
+    snapshot: SharedSnapshot | None = None
+    full_refresh: bool = False
+    accept_deletions: bool = False
+    keyring: Keyring | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.config.source}.{self.table.name}"
+
+    @property
+    def most_deleted_share(self) -> float:
+        share = self.table.max_deleted_share
+        return self.config.max_deleted_share if share is None else share
+
+
+@dataclass
+class Job:
+    """A load's sessions and findings. bound: where a cursor may go on next time; snapshot: the one that is read in,
+    None for one of its own."""
+
+    order: Order
+    route: Route
+    source: psycopg.Connection
+    warehouse: psycopg.Connection
+    ledger: Ledger
+    snapshot: SharedSnapshot | None
+    bound: datetime | None = None
+    window: Window = field(default_factory=lambda: Window(None))
+    loads: int = 0
+    is_compared: bool = False
+    repaired: int = 0
+    check_seconds: float = 0.0
+
+    def pipe(self, relation: Relation, raw: RawTable) -> Pipe:
+        return Pipe(
+            self.source,
+            self.warehouse,
+            relation,
+            raw,
+            self.ledger.load_id,
+            keyring=self.order.keyring,
+            progress=self.ledger.progress,
+        )
+
+    @contextmanager
+    def checking(self, phase: str) -> Iterator[None]:
+        """Count the time of a comparison with the source apart from that of the load."""
+        self.ledger.enter(phase)
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.check_seconds += time.monotonic() - started
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a load did to raw; source_rows: what the source has in the snapshot, None where it was not counted."""
+
+    merged: Merged
+    deleted: int
+    source_rows: int | None
