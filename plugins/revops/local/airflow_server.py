@@ -112,22 +112,25 @@ class AirflowServer:
     def _end_session(self, leader: int) -> bool:
         """End every process of a session: politely, then with -9. Airflow's children start process groups of their own.
 
-        Only processes that were started for this stack count: after a crash the number may be another session's.
+        Only a session that was started for this stack is ended: after a crash the number may be another one's. One
+        member tells, since those that write their own title into `ps` have lost their environment there.
         """
         mark = f"AIRFLOW_HOME={self.stack.airflow_home}".encode()
-        members = _session(leader, mark)
+        members = _session(leader)
+        if not any(_carries(pid, mark) for pid in members):
+            return False
         for pid in members:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + STOP_TIMEOUT_S
-        while remaining := _session(leader, mark):
+        while remaining := _session(leader):
             if time.monotonic() > deadline:
                 for pid in remaining:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
             _reap()
             time.sleep(0.2)
-        return bool(members)
+        return True
 
     @contextlib.contextmanager
     def api(self, running: Running) -> Iterator[Api]:
@@ -282,20 +285,24 @@ def _is_alive(pid: int, word: str) -> bool:
         return False
 
 
-def _session(leader: int, mark: bytes) -> list[int]:
-    """Return the live processes of a session that carry a mark in their environment."""
+def _session(leader: int) -> list[int]:
+    """Return the live processes of a session."""
     members = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError, IndexError):
                 fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-                if (
-                    int(fields[3]) == leader
-                    and fields[0] != "Z"
-                    and mark in (entry / "environ").read_bytes().split(b"\0")
-                ):
+                if int(fields[3]) == leader and fields[0] != "Z":
                     members.append(int(entry.name))
     return members
+
+
+def _carries(pid: int, mark: bytes) -> bool:
+    """Tell whether a process has an entry in its environment."""
+    try:
+        return mark in (Path("/proc") / str(pid) / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
 
 
 def _reap() -> None:
