@@ -58,6 +58,7 @@ def test_a_process_that_wrote_over_its_environment_is_ended_too(tmp_path: Path) 
         time.sleep(0.05)
     _running_file(tmp_path, own.pid)
     assert AirflowServer(Stack(tmp_path)).stop()
+    own.wait()
     assert _session(own.pid) == []
 
 

@@ -75,7 +75,7 @@ def load_pattern(
         names = find_tables(source, config, pattern)
     result = PatternResult()
     for number, name in enumerate(names, 1):
-        log.info("table", name=name, number=number, of=len(names))
+        log.info("loading", table=name, number=number, of=len(names))
         try:
             result.loaded.append(
                 load_table(
