@@ -119,6 +119,11 @@ $(BENCH_VENV)/.installed: benchmarks/requirements-rivals.txt
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BENCH_VENV)/bin/python -r $<
 	@touch $@
 
+.PHONY: drill
+drill: install  ## run the fault drills (LIST=1 names them; DRILL=name, one seed: SEED=n, so many in all: SEEDS=n)
+	@$(BIN)/python -m tests.drills $(if $(LIST),--list) $(if $(DRILL),--drill $(DRILL)) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FIRST),--first $(FIRST))
+
 .PHONY: lock
 lock: $(VENV)/.installed  ## renew constraints.txt from requirements*.txt
 	sed -i.old 's/^-c constraints.txt//' requirements.txt

@@ -24,22 +24,23 @@ class Commands:
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Return the finished command; its output is for the assertion's message."""
-        inherited = {
-            name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "REVOPS", "PYTEST"))
-        }
         return subprocess.run(
             [sys.executable, "-m", "revops.local", *arguments],
-            env={
-                **inherited,
-                "PYTHONPATH": str(ROOT / "plugins"),
-                "REVOPS_HOME": str(self.stack.home),
-                "REVOPS_SAMPLE_SCALE": SAMPLE_SCALE,
-                **environment,
-            },
+            env=self._environment(environment),
             capture_output=True,
             text=True,
             timeout=600,
             check=False,
+        )
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Start a command and return it while it runs; its output comes in one stream."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "revops.local", *arguments],
+            env=self._environment(environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
 
     def query(self, database: str, statement: str) -> list[tuple[object, ...]]:
@@ -47,3 +48,15 @@ class Commands:
         self.stack.postgres.start()
         with psycopg.connect(self.stack.postgres.conninfo(database)) as connection:
             return connection.execute(statement.encode()).fetchall()
+
+    def _environment(self, own: dict[str, str]) -> dict[str, str]:
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "REVOPS", "PYTEST"))
+        }
+        return {
+            **inherited,
+            "PYTHONPATH": str(ROOT / "plugins"),
+            "REVOPS_HOME": str(self.stack.home),
+            "REVOPS_SAMPLE_SCALE": SAMPLE_SCALE,
+            **own,
+        }

@@ -19,6 +19,8 @@ def _quick_server(postgres: EmbeddedPostgres) -> None:
     with psycopg.connect(postgres.conninfo("postgres"), autocommit=True) as connection:
         connection.execute("alter system set fsync = off")
         connection.execute("alter system set full_page_writes = off")
+        # Its transactions, too, hold back the horizon from which on rows are read again.
+        connection.execute("alter system set autovacuum = off")
         connection.execute("select pg_reload_conf()")
 
 
@@ -69,3 +71,21 @@ def extract(source_dsn: str, warehouse_dsn: str) -> Iterator[Extract]:
     made = Extract(source_dsn, warehouse_dsn)
     yield made
     made.close()
+
+
+@pytest.fixture
+def latin1(postgres: EmbeddedPostgres, passwords: dict[str, str], warehouse_dsn: str) -> Iterator[Extract]:
+    """A source in another encoding than UTF-8: both servers' hashes of one text differ."""
+    name = f"db_latin1_{os.getpid()}"
+    with psycopg.connect(postgres.conninfo("postgres"), autocommit=True) as connection:
+        connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+        connection.execute(
+            sql.SQL(
+                "create database {} owner odoo template template0 encoding 'LATIN1' locale_provider libc locale 'C'"
+            ).format(sql.Identifier(name))
+        )
+        made = Extract(postgres.conninfo(name, user="odoo", password=passwords["odoo"]), warehouse_dsn)
+        made.run("set client_encoding = 'UTF8'")
+        yield made
+        made.close()
+        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))

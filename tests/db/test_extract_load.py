@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 from builders import Extract, counts, query, source_config
 from psycopg.conninfo import make_conninfo
 
+from revops.extract import ledger, stream
 from revops.extract.errors import ExtractError, LoadBusyError, TableMissingError
-from revops.extract.ledger import record_given_up
+from revops.extract.ledger import Ledger, record_given_up
 from revops.extract.load import load_table
 from revops.extract.sessions import Route
 from revops.extract.snapshot import find_snapshot, hold_snapshot
@@ -553,11 +560,14 @@ def test_a_locked_source_table_is_given_up_quickly(extract: Extract) -> None:
 def test_the_read_leaves_no_transaction_open_in_the_source(extract: Extract) -> None:
     extract.run(PEOPLE)
     extract.load()
-    assert query(
-        extract.source,
-        "select state from pg_stat_activity where application_name = 'reader' and datname = current_database() "
-        "and state <> 'idle'",
-    ) == []
+    assert (
+        query(
+            extract.source,
+            "select state from pg_stat_activity where application_name = 'reader' and datname = current_database() "
+            "and state <> 'idle'",
+        )
+        == []
+    )
     # No lock is left, so that the application may alter its table at once.
     extract.run("set lock_timeout = '500ms'; alter table t add column more integer")
 
@@ -715,3 +725,225 @@ def test_a_snapshot_is_held_no_longer_than_allowed(extract: Extract) -> None:
     )
     assert 0.6 <= time.monotonic() - started < 5
     assert query(extract.warehouse, "select released_at is not null from ops.source_snapshot") == [(True,)]
+
+
+def commits_with(extract: Extract, commit: Callable[[psycopg.Connection, Callable[[], None]], None]) -> Route:
+    """A way whose warehouse sessions commit as the function does; it is given the session and the real commit."""
+
+    class Session(psycopg.Connection):
+        def commit(self) -> None:
+            commit(self, super().commit)
+
+    dsn = make_conninfo(extract.warehouse_dsn, options="-c role=revops_ingest", application_name="ingest")
+    return Route(extract.connect_reader, lambda: Session.connect(dsn))
+
+
+def lose_answer() -> None:
+    raise psycopg.OperationalError("consuming input failed: server closed the connection unexpectedly")
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_commit_whose_answer_is_lost_is_a_load(extract: Extract, is_first: bool) -> None:
+    def commit(_: psycopg.Connection, real: Callable[[], None]) -> None:
+        real()
+        lose_answer()
+
+    extract.run(PEOPLE)
+    if not is_first:
+        extract.load()
+        extract.run("update t set name = 'x' where id = 1; delete from t where id = 2; insert into t (id) values (11)")
+    result = extract.load(route=commits_with(extract, commit))
+    assert counts(result) == ((10, 10, 0, 0, 0) if is_first else (2, 1, 1, 0, 1))
+    extract.assert_same()
+    load = extract.last_load()
+    assert (load["load_id"], load["status"], load["error"]) == (result.load_id, "succeeded", None)
+    assert counts(extract.load()) == (0, 0, 0, 0, 0)
+
+
+def test_a_commit_that_is_still_under_way_is_waited_for(extract: Extract) -> None:
+    """The connection is lost while the server writes: it commits a moment after its client has given up."""
+    extract.run(PEOPLE)
+    extract.load()
+    extract.ingest.execute(
+        "create or replace function raw.tarry() returns trigger language plpgsql as "
+        "$$ begin perform pg_sleep(0.7); return null; end $$;"
+        "create constraint trigger tarry after update on raw.odoo_t deferrable initially deferred "
+        "for each row execute function raw.tarry()"
+    )
+    extract.ingest.commit()
+
+    def commit(session: psycopg.Connection, _: Callable[[], None]) -> None:
+        session.pgconn.send_query(b"commit")
+        session.pgconn.flush()
+        time.sleep(0.1)
+        lose_answer()
+
+    extract.run("update t set name = 'x' where id = 1")
+    assert counts(extract.load(route=commits_with(extract, commit))) == (1, 0, 1, 0, 0)
+    extract.assert_same()
+    assert extract.last_load()["status"] == "succeeded"
+    extract.ingest.execute("drop function raw.tarry cascade")
+    extract.ingest.commit()
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_commit_that_never_arrived_is_no_load(extract: Extract, is_first: bool) -> None:
+    def commit(session: psycopg.Connection, _: Callable[[], None]) -> None:
+        session.close()
+        lose_answer()
+
+    extract.run(PEOPLE)
+    if not is_first:
+        extract.load()
+        extract.run("update t set name = 'x' where id = 1; delete from t where id = 2")
+    before = None if is_first else (extract.everything(), extract.watermark())
+    with pytest.raises(psycopg.OperationalError, match="closed the connection"):
+        extract.load(route=commits_with(extract, commit))
+    load = extract.last_load()
+    assert (load["status"], "closed the connection" in load["error"]) == ("failed", True)
+    if is_first:
+        assert extract.raw_types() == {}
+        assert extract.watermark() is None
+    else:
+        assert (extract.everything(), extract.watermark()) == before
+    extract.load()
+    extract.assert_same()
+
+
+def test_a_commit_that_the_server_refuses_is_no_load(extract: Extract) -> None:
+    extract.run(PEOPLE)
+    extract.load()
+    extract.ingest.execute(
+        "create table raw.names (name text primary key); insert into raw.names select name from raw.odoo_t;"
+        "alter table raw.odoo_t add foreign key (name) references raw.names deferrable initially deferred"
+    )
+    extract.ingest.commit()
+    before = extract.everything()
+    extract.run("update t set name = 'unheard of' where id = 1")
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        extract.load()
+    assert extract.everything() == before
+    load = extract.last_load()
+    assert (load["status"], "unheard of" in load["error"]) == ("failed", False)
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_the_ledgers_session_is_lost_with_the_commit(extract: Extract, is_answered: bool) -> None:
+    """Nobody can tell then what became of the load, unless its COMMIT was answered; the next one is right anyway."""
+
+    def commit(session: psycopg.Connection, real: Callable[[], None]) -> None:
+        real()
+        extract.warehouse.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity "
+            "where datname = current_database() and application_name = 'ingest' and pid <> %s",
+            (session.info.backend_pid,),
+        )
+        if not is_answered:
+            lose_answer()
+
+    extract.run(PEOPLE)
+    if is_answered:
+        assert extract.load(route=commits_with(extract, commit)).inserted == 10
+    else:
+        with pytest.raises(psycopg.OperationalError, match="closed the connection"):
+            extract.load(route=commits_with(extract, commit))
+    extract.assert_same()
+    assert extract.last_load()["status"] == "succeeded"
+    assert counts(extract.load()) == (0, 0, 0, 0, 0)
+
+
+def test_a_load_that_was_taken_over_before_it_began_writes_nothing(extract: Extract) -> None:
+    """Its worker hangs between its record and its first lock; the next one takes it for dead, and is quicker."""
+    extract.run(PEOPLE)
+    extract.load()
+    taken_over = []
+
+    def connect() -> psycopg.Connection:
+        if not taken_over:
+            taken_over.append(True)
+            extract.run("update t set name = 'quick' where id = 1")
+            taken_over.append(extract.load())
+        return extract.connect_reader()
+
+    with pytest.raises(LoadBusyError, match="another load has taken over meanwhile; load 2 gives way"):
+        extract.load(route=Route(connect, extract.connect_ingest))
+    extract.assert_same()
+    assert query(extract.warehouse, "select load_id, status, error from ops.load where load_id > 1 order by 1") == [
+        (2, "failed", "the worker was lost; nothing was committed"),
+        (3, "succeeded", None),
+    ]
+    assert query(extract.warehouse, "select load_id from ops.watermark") == [(3,)]
+
+
+def test_a_running_load_tells_others_how_far_it_is(extract: Extract, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "TELL_S", 0.0)
+    monkeypatch.setattr(stream, "PROGRESS_S", 0.0)
+    seen: list[tuple[Any, ...]] = []
+    columns = "status, phase, rows_read, bytes, expected_rows, format, full_read_reason, seconds"
+
+    update = Ledger._update
+
+    def told(self: Ledger, **facts: Any) -> None:
+        update(self, **facts)
+        seen.extend(query(extract.warehouse, f"select {columns} from ops.load order by load_id desc limit 1"))
+
+    monkeypatch.setattr(Ledger, "_update", told)
+    extract.run(f"{BIG}; analyze t")
+    extract.load()
+    phases = list(dict.fromkeys(phase for _, phase, *_ in seen))
+    assert phases == ["reading", "indexing", "comparing"]
+    assert {status for status, *_ in seen} == {"running"}
+    reading = [row for row in seen if row[1] == "reading" and row[2] is not None]
+    assert len(reading) > 10
+    assert [row[2] for row in reading] == sorted(row[2] for row in reading)
+    assert 0 < reading[0][2] < 5000
+    assert 59_000 < reading[-1][2] <= 60_001
+    assert all(row[3] > 300 * row[2] for row in reading)
+    assert {row[4:7] for row in reading} == {(60_000, "binary", "first load")}
+    assert reading[-1][7] > 0
+    seen.clear()
+    extract.run("update t set text = 'x' where id <= 100")
+    extract.load()
+    assert list(dict.fromkeys(phase for _, phase, *_ in seen)) == ["reading", "merging", "comparing"]
+    # First what the table is known to hold, then what has changed.
+    assert list(dict.fromkeys(row[4] for row in seen)) == [60_000, 100]
+    load = extract.last_load()
+    assert (load["status"], load["phase"], load["rows_read"]) == ("succeeded", None, 100)
+
+
+MEMORY = """
+import json, sys
+import psycopg
+from revops.extract.load import load_table
+from revops.extract.sessions import Route
+from revops.sources import Source
+
+dsns = json.loads(sys.stdin.read())
+config = Source.model_validate(
+    {"source": "odoo", "connection": "x", "schedule": "@daily", "tables": [{"name": "t"}]}
+)
+route = Route(lambda: psycopg.connect(dsns[0]), lambda: psycopg.connect(dsns[1]))
+result = load_table(route, config=config, table=config.tables[0], run_id="run")
+assert result.read == 300_000 and result.bytes > 300_000_000, result
+# Not getrusage: its peak counts what the process that started this one had in memory.
+status = open("/proc/self/status").read()
+print("peak", status.split("VmHWM:")[1].split()[0])
+"""
+
+
+def test_memory_does_not_grow_with_the_table(extract: Extract) -> None:
+    extract.run("create table t (id integer primary key, text text); alter table t alter text set storage plain")
+    extract.run("insert into t select n, repeat(md5(n::text), 31) from generate_series(1, 300000) n")
+    ingest = make_conninfo(extract.warehouse_dsn, options="-c role=revops_ingest")
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY],
+        input=json.dumps([extract.source_dsn, ingest]),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "plugins")},
+    )
+    assert done.returncode == 0, done.stderr
+    peak_kb = int(done.stdout.rsplit("peak", 1)[1])
+    assert peak_kb < 150_000
+    assert extract.last_load()["inserted"] == 300_000

@@ -7,12 +7,11 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
-from builders import Extract, counts, query, text_rows
+from builders import Extract, counts, query
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from revops.extract.sessions import Route
-from revops.local.postgres import EmbeddedPostgres
 
 pytestmark = pytest.mark.db
 
@@ -307,20 +306,9 @@ def test_servers_that_print_values_in_other_ways(
     extract.assert_same()
 
 
-def test_source_in_another_encoding(postgres: EmbeddedPostgres, passwords: dict[str, str], warehouse_dsn: str) -> None:
-    name = "db_latin1"
-    with psycopg.connect(postgres.conninfo("postgres"), autocommit=True) as connection:
-        connection.execute(f"drop database if exists {name} with (force)")
-        connection.execute(
-            f"create database {name} owner odoo template template0 encoding 'LATIN1' locale_provider libc locale 'C'"
-        )
-        made = Extract(postgres.conninfo(name, user="odoo", password=passwords["odoo"]), warehouse_dsn)
-        try:
-            made.run("set client_encoding = 'UTF8'; create table t (id integer primary key, \"größe\" text)")
-            made.run("insert into t values (1, 'café à ñ')")
-            made.load()
-            assert text_rows(made.warehouse, sql.Identifier("raw", "odoo_t")) == Counter([("1", "café à ñ")])
-            assert "größe" in made.raw_types()
-        finally:
-            made.close()
-            connection.execute(f"drop database {name} with (force)")
+def test_source_in_another_encoding(latin1: Extract) -> None:
+    latin1.run('create table t (id integer primary key, "größe" text)')
+    latin1.run("insert into t values (1, 'café à ñ')")
+    latin1.load()
+    assert latin1.raw() == Counter([("1", "café à ñ")])
+    assert "größe" in latin1.raw_types()

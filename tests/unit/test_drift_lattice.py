@@ -83,8 +83,12 @@ def test_examples(raw: str, source: str, wider: str) -> None:
     [
         ("column_added", True),
         ("column_returned", True),
+        ("column_encrypted", True),
+        ("key_changed", True),
         ("type_widened", True),
         ("column_dropped", False),
+        ("column_excluded", False),
+        ("column_ignored", False),
         ("table_created", False),
     ],
 )

@@ -11,8 +11,20 @@ from airflow.sdk.exceptions import AirflowFailException
 from structlog.tracebacks import extract
 
 from revops.embedding import EncoderError
-from revops.extract.errors import ExtractError, LoadBusyError, TableMissingError
+from revops.extract.errors import (
+    ExtractError,
+    GaveWayError,
+    IncompleteLoadError,
+    LoadBusyError,
+    SchemaFrozenError,
+    SnapshotGoneError,
+    TableChangedError,
+    TableMissingError,
+    TooManyDeletionsError,
+    TryAgainError,
+)
 from revops.hooks.postgres import ConnectionSettingError, conninfo
+from revops.keyring import KeyringError
 from revops.local.postgres import EmbeddedPostgres
 from revops.operators.failure import failing_fast
 from revops.quality.checks import CheckFileError
@@ -30,11 +42,15 @@ from revops.warehouse_setup import SetupError
         ConnectionSettingError,
         EncoderError,
         ExtractError,
+        IncompleteLoadError,
+        KeyringError,
         QualityGateError,
+        SchemaFrozenError,
         SettingsError,
         SetupError,
         SourceFileError,
         TableMissingError,
+        TooManyDeletionsError,
         TransformError,
     ],
 )
@@ -43,7 +59,13 @@ def test_what_a_retry_can_not_mend_fails_at_once_in_its_own_words(kind: type[Exc
         raise kind("say this")
 
 
-@pytest.mark.parametrize("kind", [LoadBusyError, OSError, MemoryError, ValueError, KeyError])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(TryAgainError, LoadBusyError, TableChangedError, GaveWayError, SnapshotGoneError),
+        *(OSError, MemoryError, ValueError, KeyError),
+    ],
+)
 def test_everything_else_is_left_as_it_is_and_tried_again(kind: type[BaseException]) -> None:
     error = kind("as it was")
     with pytest.raises(kind) as caught, failing_fast():

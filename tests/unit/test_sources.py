@@ -51,7 +51,74 @@ def test_a_table_that_is_not_listed_is_told_with_those_that_are(loading: Callabl
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (HEAD + "tables:\n  - {name: a}\n  - {name: b, mode: cursor}\n", "6: tables.1.mode: Input should be 'xid' or"),
+        (
+            HEAD + "tables:\n  - {name: a}\n  - {name: b, mode: fast}\n",
+            "6: tables.1.mode: Input should be 'xid', 'cursor', 'replace_period' or 'full'",
+        ),
+        (
+            HEAD + "tables:\n  - {name: a}\n  - {name: b, mode: cursor}\n",
+            "6: tables.1: `cursor` names the timestamp column of mode cursor, and belongs to that mode only",
+        ),
+        (
+            HEAD + "tables:\n  - name: b\n    cursor: write_date\n",
+            "5: tables.0: `cursor` names the timestamp column of mode cursor",
+        ),
+        (
+            HEAD + "tables:\n  - {name: a, mode: replace_period}\n",
+            "5: tables.0: `period` names the columns of mode replace_period, and belongs to that mode only",
+        ),
+        (HEAD + "tables:\n  - {name: a, period: [month]}\n", "5: tables.0: `period` names the columns of mode"),
+        (
+            HEAD + "tables:\n  - name: a\n    mode: replace_period\n    period: month\n",
+            "7: tables.0.period: Input should be a valid tuple",
+        ),
+        (
+            HEAD + "tables:\n  - {name: a, mode: cursor, cursor: ''}\n",
+            "5: tables.0.cursor: String should have at least 1 character",
+        ),
+        (
+            HEAD + "tables:\n  - name: a\n    max_deleted_share: 30\n",
+            "6: tables.0.max_deleted_share: Input should be less than or equal to 1",
+        ),
+        (
+            HEAD + "tables:\n  - name: a\n    compare_every_h: -1\n",
+            "6: tables.0.compare_every_h: Input should be greater than or equal to 0",
+        ),
+        (HEAD + "tables:\n  - {name: a, drift: follow}\n", "5: tables.0.drift: Input should be 'evolve', 'freeze' or"),
+        (HEAD + "tables:\n  - {name: a, workers: 0}\n", "5: tables.0.workers: Input should be greater than or equal"),
+        (HEAD + "range_mb: 0\ntables:\n  - {name: a}\n", "4: range_mb: Input should be greater than or equal to 1"),
+        (HEAD + "patterns:\n  - {name: rest}\n", "5: patterns.0.like: Field required"),
+        (HEAD + "patterns:\n  - {name: rest, like: []}\n", "5: patterns.0.like: Tuple should have at least 1 item"),
+        (HEAD + "patterns:\n  - {name: The Rest, like: ['*']}\n", "5: patterns.0.name: String should match pattern"),
+        (
+            HEAD + "patterns:\n  - name: rest\n    like: ['*']\n    mode: cursor\n",
+            "5: patterns.0: `cursor` names the timestamp column",
+        ),
+        (
+            HEAD + "patterns:\n  - {name: rest, like: ['*'], optional: true}\n",
+            "5: patterns.0.optional: Extra inputs are not permitted",
+        ),
+        (
+            HEAD + "patterns:\n  - {name: rest, like: [a]}\n  - {name: rest, like: [b]}\n",
+            "1: (whole file): the name 'rest' is used twice",
+        ),
+        (
+            HEAD + "tables:\n  - {name: rest}\npatterns:\n  - {name: rest, like: ['*']}\n",
+            "1: (whole file): the name 'rest' is used twice",
+        ),
+        (
+            HEAD + "encrypt: ['*.email']\ntables:\n  - {name: a}\n",
+            "4: encrypt.0: Input should be a valid dictionary",
+        ),
+        (
+            HEAD + "encrypt:\n  - {kind: E-Mail, columns: ['*.email']}\ntables:\n  - {name: a}\n",
+            "5: encrypt.0.kind: String should match pattern",
+        ),
+        (
+            HEAD + "encrypt:\n  - {kind: email, columns: []}\ntables:\n  - {name: a}\n",
+            "5: encrypt.0.columns: Tuple should have at least 1 item",
+        ),
+        (HEAD + "? [a, b]\n: c\ntables:\n  - {name: a}\n", "4: not YAML: found unhashable key"),
         (HEAD + "tables:\n  - {name: a, prio: 3}\n", "5: tables.0.prio: Extra inputs are not permitted"),
         (HEAD + "timeout: 5\ntables:\n  - {name: a}\n", "4: timeout: Extra inputs are not permitted"),
         (
@@ -63,8 +130,8 @@ def test_a_table_that_is_not_listed_is_told_with_those_that_are(loading: Callabl
         (HEAD + "tables:\n  - {name: 5}\n", "5: tables.0.name: Input should be a valid string"),
         (HEAD + "tables:\n  - crm_lead\n", "5: tables.0: Input should be a valid dictionary"),
         (HEAD + "tables: crm_lead\n", "4: tables: Input should be a valid tuple"),
-        (HEAD + "tables: []\n", "4: tables: at least one table is needed"),
-        (HEAD, "1: tables: Field required"),
+        (HEAD + "tables: []\n", "1: (whole file): at least one table or pattern is needed"),
+        (HEAD, "1: (whole file): at least one table or pattern is needed"),
         (HEAD + "tables:\n  - {name: a}\n  - {name: b}\n  - {name: a}\n", "4: tables: table 'a' is listed twice"),
         (HEAD + "tables:\n  - {name: a}\ntables:\n  - {name: b}\n", "6: tables: is given twice"),
         (HEAD + "tables:\n  - {name: a, mode: full, mode: xid}\n", "5: mode: is given twice"),
@@ -169,3 +236,117 @@ def test_ordinary_columns_of_odoo_are_not_excluded() -> None:
     source = load_source("odoo")
     assert not source.is_excluded(source.table("crm_lead"), "description")
     assert not source.is_excluded(source.table("res_partner"), "signup_type")
+
+
+def test_modes_with_their_columns(loading: Callable[[str], Source]) -> None:
+    source = loading(
+        HEAD
+        + "tables:\n  - {name: a, mode: cursor, cursor: write_date, compare_every_h: 24}\n"
+        + "  - {name: b, mode: replace_period, period: [payer, month]}\n  - {name: c, mode: full}\n"
+    )
+    a, b, c = source.tables
+    assert (a.mode, a.cursor, a.compare_every_h) == ("cursor", "write_date", 24)
+    assert (b.mode, b.period) == ("replace_period", ("payer", "month"))
+    assert (c.mode, c.cursor, c.period, c.compare_every_h, c.drift) == ("full", None, (), 168, "evolve")
+
+
+NAMES = ["Crm_Stage", "crm_lead", "crm_tag", "ir_cron", "lead", "res_partner"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("like: ['*']", ["Crm_Stage", "crm_tag", "ir_cron", "res_partner"]),
+        ("like: ['crm_*']", ["Crm_Stage", "crm_tag"]),
+        ("like: ['CRM_*'], unlike: ['*tag']", ["Crm_Stage"]),
+        ("like: ['???_*'], unlike: ['crm*', 'RES*']", []),
+        ("like: ['ir_*', 'res_*']", ["ir_cron", "res_partner"]),
+        # Listed by name, it is not the pattern's, by whichever of its names.
+        ("like: [crm_lead, lead]", []),
+    ],
+)
+def test_tables_that_fit_a_pattern(loading: Callable[[str], Source], pattern: str, expected: list[str]) -> None:
+    source = loading(
+        HEAD + f"tables:\n  - {{name: crm_lead, alternatives: [lead]}}\npatterns:\n  - {{name: rest, {pattern}}}\n"
+    )
+    assert source.fitting(source.pattern("rest"), NAMES) == expected
+
+
+def test_each_table_belongs_to_the_first_pattern_that_it_fits(loading: Callable[[str], Source]) -> None:
+    source = loading(
+        HEAD
+        + "patterns:\n  - {name: crm, like: ['crm_*'], unlike: [crm_tag]}\n  - {name: ir, like: ['ir_*', 'crm_lead']}\n"
+        + "  - {name: rest, like: ['*']}\n"
+    )
+    assert source.tables == ()
+    found = {pattern.name: source.fitting(pattern, NAMES) for pattern in source.patterns}
+    assert found == {"crm": ["Crm_Stage", "crm_lead"], "ir": ["ir_cron"], "rest": ["crm_tag", "lead", "res_partner"]}
+
+
+def test_a_table_of_a_pattern_is_read_as_the_pattern_says(loading: Callable[[str], Source]) -> None:
+    source = loading(
+        HEAD + "patterns:\n  - {name: rest, like: ['*'], mode: cursor, cursor: at, drift: freeze, workers: 3, "
+        "max_deleted_share: 0.5, exclude_columns: [x], encrypt: [y]}\n"
+    )
+    table = source.pattern("rest").table("Some Table")
+    assert (table.name, table.candidates, table.optional) == ("Some Table", ("Some Table",), True)
+    assert (table.mode, table.cursor, table.drift, table.workers) == ("cursor", "at", "freeze", 3)
+    assert table.max_deleted_share == 0.5
+    assert source.is_excluded(table, "X")
+    assert source.sensitive_kind(table, "Y") == "Y"
+
+
+def test_a_pattern_that_is_not_there_is_told_with_those_that_are(loading: Callable[[str], Source]) -> None:
+    source = loading(HEAD + "patterns:\n  - {name: rest, like: ['*']}\n")
+    with pytest.raises(KeyError, match=r"'odoo' has no pattern 'all'; patterns: \['rest'\]"):
+        source.pattern("all")
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "kind"),
+    [
+        ("res_partner", "email", "email"),
+        ("res_partner", "Email_Normalized", "email"),
+        ("res_partner", "work_phone", "phone"),
+        ("res_partner", "name", None),
+        ("crm_lead", "contact_name", "person"),
+        # By one of its other names.
+        ("crm_lead", "partner_name", "person"),
+        ("res_partner", "contact_name", None),
+        # What a table lists for itself is a kind of its own, and comes first.
+        ("crm_lead", "email", "email"),
+        ("crm_lead", "phone", "phone"),
+        ("crm_lead", "phone_2", "phone_2"),
+    ],
+)
+def test_kinds_of_sensitive_columns(
+    loading: Callable[[str], Source], table: str, column: str, kind: str | None
+) -> None:
+    source = loading(
+        HEAD + "encrypt:\n  - {kind: email, columns: ['*.email', '*.EMAIL_*']}\n"
+        "  - {kind: phone, columns: ['*.*phone']}\n"
+        "  - {kind: person, columns: [crm_lead.contact_name, lead.partner_*]}\n"
+        "tables:\n  - {name: res_partner}\n  - {name: crm_lead, alternatives: [lead], encrypt: ['phone_?']}\n"
+    )
+    assert source.sensitive_kind(source.table(table), column) == kind
+
+
+@pytest.mark.parametrize(
+    ("source_name", "table", "column", "kind"),
+    [
+        ("odoo", "res_partner", "email", "email"),
+        ("odoo", "res_partner", "phone", "phone"),
+        ("ace", "apn_users", "email", "email"),
+        ("ace", "apn_opportunity", "customer_last_name", "person"),
+    ],
+)
+def test_addresses_of_people_are_encrypted(source_name: str, table: str, column: str, kind: str) -> None:
+    source = load_source(source_name)
+    assert source.sensitive_kind(source.table(table), column) == kind
+    assert source.sensitive_kind(source.table(table), "id") is None
+
+
+def test_one_kind_is_compared_across_both_sources() -> None:
+    """A person's address must be found under the same name of a kind, or deals could not be joined by it."""
+    kinds = [{entry.kind for entry in load_source(name).encrypt} for name in ("odoo", "ace")]
+    assert {"email", "phone"} <= kinds[0] & kinds[1]

@@ -68,7 +68,8 @@ def require_same_values(pipe: Pipe, hashing: Hashing, sample: Sample, *, window:
 
 
 def _checksums(connection: psycopg.Connection, side: Side, condition: sql.Composable) -> tuple[object, ...]:
-    sums = [sql.SQL("count(*)"), *(sql.SQL("sum({})").format(value) for _, value in side.columns)]
+    # Mixed with the key's hash, or values that stand in each other's rows would have the same sum.
+    sums = [sql.SQL("count(*)"), *(sql.SQL("sum({} # {})").format(value, side.key) for _, value in side.columns)]
     row = connection.execute(
         sql.SQL("select {} from {}").format(sql.SQL(", ").join(sums), side.chosen(condition))
     ).fetchone()

@@ -11,6 +11,7 @@ from psycopg import sql
 
 from revops.extract.catalog import METADATA_COLUMNS, Relation, without_modifier
 from revops.extract.errors import SchemaFrozenError
+from revops.extract.shape import blind_index_name
 
 Strictness = Literal["evolve", "freeze", "ignore"]
 
@@ -20,6 +21,8 @@ _CHAINS = (
     ("real", "double precision"),
     ("date", "timestamp without time zone"),
 )
+
+_NEVER_IGNORED = ("column_excluded", "column_encrypted", "column_returned", "column_dropped", "key_changed")
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def align_raw_table(
     *,
     strictness: Strictness = "evolve",
     is_excluded: Callable[[str], bool] = lambda _: False,
+    is_sensitive: Callable[[str], bool] = lambda _: False,
 ) -> tuple[list[Change], Relation, RawTable]:
     """Alter `raw.<table>`, which exists, so that it can take the relation's rows. Does not commit.
 
@@ -84,11 +88,26 @@ def align_raw_table(
     `freeze` raises SchemaFrozenError with every difference, before anything is altered; `ignore` leaves raw as it is,
     so that new columns are not read and values must fit the old types.
     A column that the source dropped stays, and is null from then on in rows that are written again. A column that
-    must no longer leave the source is dropped. When the source's primary key has become another, rows can't be matched
-    any more: raw is emptied and filled anew.
+    must no longer leave the source is dropped, and so is a sensitive one that raw has in clear and the source no longer
+    has. When the source's primary key has become another, rows can't be matched any more: raw is emptied and
+    filled anew.
     """
     existing = read_raw_columns(warehouse, table)
-    changes = _differences(warehouse, table, relation, existing=existing, is_excluded=is_excluded)
+    # The index beside it tells a token from bytes that came as they are.
+    tokens = {name for name, kind in existing.items() if kind == "bytea" and blind_index_name(name) in existing}
+    changes = [
+        *_differences(warehouse, table, relation, existing=existing, tokens=tokens),
+        *_absences(
+            warehouse,
+            table,
+            relation,
+            existing=existing,
+            tokens=tokens,
+            is_forbidden=lambda name: is_excluded(name) or (is_sensitive(name) and name not in tokens),
+        ),
+    ]
+    if (key := _read_raw_key(warehouse, table)) != relation.key:
+        changes.append(Change("key_changed", None, ", ".join(key), ", ".join(relation.key)))
     if strictness == "freeze" and changes:
         raise SchemaFrozenError(
             f"raw.{table} is frozen, but the source's {relation.schema}.{relation.name} differs: "
@@ -104,33 +123,51 @@ def align_raw_table(
 
 
 def _differences(
-    warehouse: psycopg.Connection,
-    table: str,
-    relation: Relation,
-    *,
-    existing: dict[str, str],
-    is_excluded: Callable[[str], bool],
+    warehouse: psycopg.Connection, table: str, relation: Relation, *, existing: dict[str, str], tokens: set[str]
 ) -> list[Change]:
+    """Return how the relation's columns differ from those of raw."""
     changes: list[Change] = []
     dropped = _columns_after(warehouse, table, "column_dropped")
     for column in relation.columns:
         before = existing.get(column.name)
         if before is None:
             changes.append(Change("column_added", column.name, None, column.type))
-        elif column.role != "plain" and before != column.type:
+        elif column.role != "plain" and (
+            before != column.type or (column.role == "token" and column.name not in tokens)
+        ):
             changes.append(Change("column_encrypted", column.name, before, column.type))
+        elif column.role == "plain" and column.name in tokens:
+            changes.append(Change("column_returned", column.name, before, wider_type(before, column.type)))
         elif (after := wider_type(before, column.type)) != before:
             changes.append(Change("type_widened", column.name, before, after))
         elif column.name in dropped:
             changes.append(Change("column_returned", column.name, before, before))
+    return changes
+
+
+def _absences(
+    warehouse: psycopg.Connection,
+    table: str,
+    relation: Relation,
+    *,
+    existing: dict[str, str],
+    tokens: set[str],
+    is_forbidden: Callable[[str], bool],
+) -> list[Change]:
+    """Return what becomes of the columns that raw has and the relation has not."""
+    changes: list[Change] = []
+    dropped = _columns_after(warehouse, table, "column_dropped")
     present = {column.name for column in relation.columns}
+    # An index goes with its column: when that is forbidden, or stored as it comes.
+    owners = {blind_index_name(name): name for name in tokens}
     for name, declared in existing.items():
-        if is_excluded(name):
+        if name in present:
+            continue
+        owner = owners.get(name)
+        if is_forbidden(name) if owner is None else (owner in present or is_forbidden(owner)):
             changes.append(Change("column_excluded", name, declared, None))
-        elif name not in present and name not in dropped:
+        elif name not in dropped:
             changes.append(Change("column_dropped", name, declared, None))
-    if (key := _read_raw_key(warehouse, table)) != relation.key:
-        changes.append(Change("key_changed", None, ", ".join(key), ", ".join(relation.key)))
     return changes
 
 
@@ -139,11 +176,13 @@ def _ignoring(
 ) -> tuple[Relation, list[Change]]:
     """Return the relation without its new columns, and what is done none the less; the rest is recorded once."""
     known = _columns_after(warehouse, table, "column_ignored")
+    encrypted = {change.column for change in changes if change.change == "column_encrypted"}
+    needed = {*relation.key, *(blind_index_name(name) for name in encrypted if name is not None)}
     kept: list[Change] = []
     new: set[str] = set()
     for change in changes:
         # What is forbidden or secret must go, and without its key a table can't be kept in step.
-        if change.change in ("column_excluded", "column_encrypted", "key_changed", "column_dropped"):
+        if change.change in _NEVER_IGNORED or (change.change == "column_added" and change.column in needed):
             kept.append(change)
             continue
         if change.change == "column_added" and change.column is not None:
@@ -158,7 +197,7 @@ def _apply(warehouse: psycopg.Connection, target: sql.Identifier, relation: Rela
     name = sql.Identifier(change.column or "")
     if change.change == "column_added":
         warehouse.execute(sql.SQL("alter table {} add column {} {}").format(target, name, _type(change.type_after)))
-    elif change.change == "type_widened":
+    elif change.change in ("type_widened", "column_returned") and change.type_before != change.type_after:
         warehouse.execute(
             sql.SQL("alter table {0} alter column {1} type {2} using {1}::{2}").format(
                 target, name, _type(change.type_after)
@@ -219,11 +258,13 @@ def record_changes(
         )
 
 
-def create_raw_table(warehouse: psycopg.Connection, target: sql.Identifier, relation: Relation) -> None:
-    """Create a table for the relation's rows, without its key, but with indexes on _load_id and on deleted rows.
+def create_raw_table(
+    warehouse: psycopg.Connection, target: sql.Identifier, relation: Relation, *, load_id: int
+) -> None:
+    """Create a table for the relation's rows, without its key, with indexes on what later loads change and delete.
 
-    These two hold one value, or nothing, while the table is filled: entering it at once is cheaper than reading all
-    rows again to their last columns. Does not commit.
+    Both indexes leave out the rows of the load that fills the table, so they cost it nothing; who looks for the rows
+    since a later load (`_load_id > 4711`, as a constant) finds them by the first. Does not commit.
     """
     columns: list[sql.Composable] = [
         sql.SQL("{} {}").format(sql.Identifier(column.name), _type(column.type)) for column in relation.columns
@@ -234,7 +275,7 @@ def create_raw_table(warehouse: psycopg.Connection, target: sql.Identifier, rela
         sql.SQL("_deleted_at timestamptz"),
     ]
     warehouse.execute(sql.SQL("create table {} ({})").format(target, sql.SQL(", ").join(columns)))
-    warehouse.execute(sql.SQL("create index on {} (_load_id)").format(target))
+    warehouse.execute(sql.SQL("create index on {} (_load_id) where _load_id > {}").format(target, sql.Literal(load_id)))
     warehouse.execute(sql.SQL("create index on {} (_deleted_at) where _deleted_at is not null").format(target))
 
 

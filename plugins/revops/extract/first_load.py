@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from revops.extract import merge, periods, ranges
 from revops.extract.catalog import Relation, read_relation
 from revops.extract.drift import Change, RawTable, add_raw_key, create_raw_table
@@ -31,7 +33,8 @@ def first_load(job: Job, relation: Relation) -> Outcome:
     job.ledger.enter("reading", full_read_reason=job.window.reason, expected_rows=relation.rows, format=pipe.form)
     if ranges.wants_ranges(job.source, relation, above_mb=job.order.config.ranged_above_mb):
         return _in_ranges(job, pipe)
-    create_raw_table(job.warehouse, raw.identifier, relation)
+    ranges.forget(job.warehouse, job.ledger)
+    create_raw_table(job.warehouse, raw.identifier, relation, load_id=job.ledger.load_id)
     moved = merge.fill_table(pipe, raw.identifier, freeze=True)
     merged = Merged(moved.rows, moved.rows, bytes=moved.bytes)
     job.ledger.enter("indexing")
@@ -40,13 +43,16 @@ def first_load(job: Job, relation: Relation) -> Outcome:
 
 
 def _in_ranges(job: Job, pipe: Pipe) -> Outcome:
-    order, relation = job.order, pipe.relation
+    order = job.order
     # Each range takes and frees its own locks, on both sides; what was begun here would stand in their way.
     job.warehouse.rollback()
     job.source.rollback()
     with exported_snapshot(job.route.source, job.snapshot) as name:
         begin = beginner(order.config, name)
-        _begin_again(job, begin, relation)
+        found = _begin_again(job, begin, pipe.relation)
+        # The table may have grown before this snapshot was taken.
+        relation = replace(pipe.relation, rows=found.rows, pages=found.pages)
+        pipe = replace(pipe, relation=relation)
         horizon, file = read_horizon(job.source, relation), ranges.read_file(job.source, relation)
         job.source.rollback()
         reader = ranges.RangeReader(job.route, begin, pipe, job.ledger)
@@ -79,10 +85,11 @@ def _finish(job: Job, pipe: Pipe, merged: Merged, horizon: Horizon) -> Outcome:
     return Outcome(merged, deleted, source_rows)
 
 
-def _begin_again(job: Job, begin: Begin, relation: Relation) -> None:
+def _begin_again(job: Job, begin: Begin, relation: Relation) -> Relation:
     begin(job.source)
     found = read_relation(job.source, job.order.config.schema_name, job.order.table.candidates)
     if found is None or found.identity != relation.identity:
         raise TableChangedError(
             f"{job.order.name} was altered while it was read. Remedy: none needed, the task tries again"
         )
+    return found

@@ -52,6 +52,11 @@ class Ledger:
         self._update(phase=phase, **facts)
         log.debug("phase", table=self.table.name, phase=phase)
 
+    def expect(self, rows: int) -> None:
+        """Say how many rows will be read."""
+        self.expected_rows = rows
+        self._update(expected_rows=rows)
+
     def progress(self, sent_bytes: int, rows: int) -> None:
         """Count what was sent, and tell it every few seconds."""
         self.bytes += sent_bytes

@@ -17,6 +17,7 @@ from revops.extract.giving_way import giving_way
 from revops.extract.job import Job, Order
 from revops.extract.ledger import Ledger, close_load, open_load, record_schema, require_own, was_absent
 from revops.extract.next_load import next_load
+from revops.extract.ranges import forget
 from revops.extract.reading import begin_reading
 from revops.extract.sessions import Route
 from revops.extract.shape import shape_relation
@@ -159,12 +160,16 @@ def _run(job: Job) -> LoadResult:
 def _analyze(warehouse: psycopg.Connection, target: sql.Identifier, result: LoadResult) -> None:
     """Let the planner look at a table that is new or has changed much: transforms read it before autovacuum comes."""
     changed = result.inserted + result.updated + result.deleted
-    row = warehouse.execute(
-        "select reltuples from pg_class where oid = to_regclass(%s)", (target.as_string(),)
-    ).fetchone()
-    if row is not None and changed > CHANGED_SHARE * row[0]:
-        warehouse.execute(sql.SQL("set default_statistics_target = {}").format(sql.Literal(STATISTICS)))
-        warehouse.execute(sql.SQL("analyze {}").format(target))
+    try:
+        row = warehouse.execute(
+            "select reltuples from pg_class where oid = to_regclass(%s)", (target.as_string(),)
+        ).fetchone()
+        if row is not None and changed > CHANGED_SHARE * row[0]:
+            warehouse.execute(sql.SQL("set default_statistics_target = {}").format(sql.Literal(STATISTICS)))
+            warehouse.execute(sql.SQL("analyze {}").format(target))
+    except psycopg.Error:
+        # The load is committed; autovacuum will do it.
+        log.warning("the table was loaded, but not analyzed", load_id=result.load_id, exc_info=True)
 
 
 def _close_absent(job: Job) -> LoadResult:
@@ -177,6 +182,7 @@ def _close_absent(job: Job) -> LoadResult:
         )
     if not was_absent(job.warehouse, job.ledger):
         record_schema(job.warehouse, job.ledger, [Change("table_absent")])
+    forget(job.warehouse, job.ledger)
     close_load(job.warehouse, job.ledger, status="absent")
     log.warning("optional table is absent in the source", source=config.source, table=table.name, looked_for=names)
     return LoadResult(config.source, table.name, job.ledger.load_id, is_absent=True)

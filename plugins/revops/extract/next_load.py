@@ -31,6 +31,7 @@ def next_load(job: Job, relation: Relation) -> Outcome:
         relation,
         strictness=order.table.drift,
         is_excluded=lambda name: order.config.is_excluded(order.table, name),
+        is_sensitive=lambda name: order.config.sensitive_kind(order.table, name) is not None,
     )
     if was_absent(job.warehouse, job.ledger):
         changes.append(Change("table_returned"))
@@ -76,7 +77,7 @@ def _by_key(job: Job, pipe: Pipe, hashing: Hashing | None) -> Outcome:
     merged = Merged()
     if wanted is None or wanted.changed is None or wanted.changed > 0:
         if wanted is not None:
-            job.ledger.expected_rows = wanted.rows if wanted.changed is None else wanted.changed
+            job.ledger.expect(wanted.rows if wanted.changed is None else wanted.changed)
         merged = _merge(job, pipe, job.window.condition)
     return Outcome(merged, *settle(job, pipe, hashing, wanted=wanted))
 
@@ -108,7 +109,7 @@ def _is_comparison_due(job: Job, saved: dict[str, Any] | None) -> bool:
 def _repair(job: Job, pipe: Pipe, hashing: Hashing | None) -> Merged:
     """Read the rows again whose content differs although their cursor did not move; all where that can't be told."""
     condition = None
-    if hashing is not None:
+    if hashing is not None and hashing.covers(pipe.relation):
         with job.checking("comparing"):
             condition = compare.differing_rows(pipe, hashing)
         if condition is None:
@@ -128,7 +129,7 @@ def _by_period(job: Job, pipe: Pipe, hashing: Hashing) -> Outcome:
     restated = periods.find_restated(pipe, hashing, table.period, changed=changed)
     merged, deleted = Merged(), 0
     if restated.rows:
-        job.ledger.expected_rows = sum(after for _, after in restated.rows.values())
+        job.ledger.expect(sum(after for _, after in restated.rows.values()))
         in_source, in_raw = (restated.condition(pipe, in_source=side) for side in (True, False))
         merged = _merge(job, pipe, in_source)
         deleted = compare.mark_missing_where(pipe, in_source, in_raw)
@@ -149,6 +150,7 @@ def _without_key(job: Job, pipe: Pipe, hashing: Hashing | None) -> Outcome:
     ).fetchone()
     live = compare.count_live(pipe.warehouse, pipe.raw.identifier)
     if not job.window.is_full and row == (live, 0):
+        _require_same_content(job, pipe, hashing)
         return Outcome(Merged(), 0, live)
     staged = merge.stage_rows(pipe, condition=None)
     job.ledger.enter("merging")
@@ -156,10 +158,14 @@ def _without_key(job: Job, pipe: Pipe, hashing: Hashing | None) -> Outcome:
     deleted = merge.mark_unmatched(pipe)
     if (lost := deleted - merged.inserted) > 0:
         require_few_deletions(job, pipe, deleted=lost)
+    _require_same_content(job, pipe, hashing)
+    return Outcome(merged, deleted, count_source(pipe))
+
+
+def _require_same_content(job: Job, pipe: Pipe, hashing: Hashing | None) -> None:
     if hashing is not None:
         with job.checking("checking"):
             completeness.require_same_values(pipe, hashing, completeness.Sample(0, 1))
-    return Outcome(merged, deleted, count_source(pipe))
 
 
 def _merge(job: Job, pipe: Pipe, condition: sql.Composable | None) -> Merged:

@@ -20,9 +20,9 @@ from revops.extract.drift import create_raw_table, read_raw_columns
 from revops.extract.ledger import Ledger, require_own
 from revops.extract.merge import Pipe, fill_table
 from revops.extract.sessions import Route
-from revops.extract.stream import Streamed
+from revops.extract.stream import Streamed, agree_on_text
 from revops.extract.window import XID_MASK, XID_SPAN, Horizon
-from revops.naming import raw_table_name
+from revops.naming import fitting_name
 
 log = structlog.get_logger(__name__)
 
@@ -91,8 +91,12 @@ def load_ranges(reader: RangeReader, *, horizon: Horizon, file: int, workers: in
     state = {"identity": identity, "horizon": asdict(since or horizon)}
     with ThreadPoolExecutor(workers, thread_name_prefix=f"range:{ledger.table.name}") as pool:
         futures = [pool.submit(_work, reader, todo, stop, state, since) for _ in range(workers)]
-        for future in futures:
-            future.result()
+        try:
+            for future in futures:
+                future.result()
+        finally:
+            # Also where this thread is told to end: the pool waits for its workers.
+            stop.set()
     row = template.warehouse.execute(
         "select sum(rows), sum(bytes) from ops.load_range where source = %s and table_name = %s",
         (ledger.config.source, ledger.table.name),
@@ -111,11 +115,18 @@ def finish_ranges(warehouse: psycopg.Connection, ledger: Ledger) -> None:
     """Give the loading table its name in raw and forget the ranges. Does not commit."""
     name = sql.Identifier(ledger.config.raw_table(ledger.table))
     warehouse.execute(sql.SQL("alter table {} rename to {}").format(loading_table(ledger), name))
-    _forget(warehouse, ledger)
+    _forget_ranges(warehouse, ledger)
+
+
+def forget(warehouse: psycopg.Connection, ledger: Ledger) -> None:
+    """Drop what an unfinished load in ranges has left behind. Does not commit."""
+    _forget_ranges(warehouse, ledger)
+    warehouse.execute(sql.SQL("drop table if exists {}").format(loading_table(ledger)))
 
 
 def _loading_name(ledger: Ledger) -> str:
-    return raw_table_name(ledger.config.source, f"{ledger.table.name} (loading)")
+    # No source's name has a space in it, so that no table of raw is called like this.
+    return fitting_name(f"loading {ledger.config.raw_table(ledger.table)}")
 
 
 def _resume(
@@ -144,13 +155,12 @@ def _resume(
             why="the table was altered or rewritten since, or has no key",
             ranges=len(rows),
         )
-    _forget(warehouse, ledger)
-    warehouse.execute(sql.SQL("drop table if exists {}").format(loading_table(ledger)))
-    create_raw_table(warehouse, loading_table(ledger), relation)
+    forget(warehouse, ledger)
+    create_raw_table(warehouse, loading_table(ledger), relation, load_id=ledger.load_id)
     return None, []
 
 
-def _forget(warehouse: psycopg.Connection, ledger: Ledger) -> None:
+def _forget_ranges(warehouse: psycopg.Connection, ledger: Ledger) -> None:
     warehouse.execute(
         "delete from ops.load_range where source = %s and table_name = %s", (ledger.config.source, ledger.table.name)
     )
@@ -196,6 +206,7 @@ def _load_range(
     # The lock of the range before is gone, so that an ALTER TABLE can come in between.
     require_unchanged(pipe.source, pipe.relation)
     require_own(pipe.warehouse, ledger, shared=True)
+    agree_on_text(pipe.warehouse)
     condition = sql.SQL("ctid >= {}::tid and ctid < {}::tid").format(
         sql.Literal(f"({first},0)"), sql.Literal(f"({last},0)")
     )

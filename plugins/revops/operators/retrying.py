@@ -9,6 +9,9 @@ from datetime import timedelta
 from airflow.sdk import Context
 from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
 
+# A year from half a minute; past some forty there is no such time span any more.
+_MOST_DOUBLINGS = 20
+
 
 @dataclass(frozen=True)
 class FullJitter(RetryPolicy):
@@ -31,6 +34,6 @@ class FullJitter(RetryPolicy):
         context: Context | None = None,  # noqa: ARG002
     ) -> RetryDecision:
         """Retry after a pause; Airflow itself ends it when the tries are used up."""
-        limit = min(self.cap, self.base * 2 ** (try_number - 1))
+        limit = min(self.cap, self.base * 2 ** min(try_number - 1, _MOST_DOUBLINGS))
         delay = limit * random.random()  # noqa: S311 - nobody gains by guessing it
         return RetryDecision.retry(delay, f"{type(exception).__name__}; trying again in {delay.total_seconds():.0f} s")
