@@ -107,10 +107,18 @@ class Ledger:
 
 
 def open_load(
-    connection: psycopg.Connection, config: Source, table: Table, *, run_id: str, snapshot: str | None
+    connection: psycopg.Connection,
+    config: Source,
+    table: Table,
+    *,
+    holder: psycopg.Connection,
+    run_id: str,
+    snapshot: str | None,
 ) -> Ledger:
     """Begin a load in ops.load and commit; the connection is in autocommit from then on.
 
+    holder: the session of the load's own transaction. It takes the table's lock here already and keeps it, or loads
+    that begin at the same time would each take the one before for dead.
     A first load in ranges that was cut off goes on under its load_id, since its rows carry it; the attempt tells
     the tries apart. Loads of the table that are still `running` were killed, for their lock is free: they are closed.
     Raises LoadBusyError while another load of the table runs.
@@ -118,7 +126,7 @@ def open_load(
     connection.autocommit = True
     ledger = Ledger(connection, config, table, run_id)
     with connection.transaction():
-        is_free = try_lock(connection, config, table)
+        is_free = try_lock(holder, config, table)
         if is_free:
             begun = connection.execute(
                 "select min(load_id) from ops.load_range where source = %s and table_name = %s",

@@ -76,11 +76,14 @@ def load_table(
     in ranges keeps the ranges that are committed, and the next try goes on from there.
     """
     order = Order(config, table, snapshot, full_refresh, accept_deletions, keyring)
-    with closing(route.warehouse()) as record:
-        ledger = open_load(record, config, table, run_id=run_id, snapshot=snapshot.name if snapshot else None)
+    with closing(route.warehouse()) as record, closing(route.warehouse()) as warehouse:
+        # Not what the database may have as default: it must see what the ledger's session writes meanwhile.
+        warehouse.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        name = snapshot.name if snapshot else None
+        ledger = open_load(record, config, table, holder=warehouse, run_id=run_id, snapshot=name)
         result = None
         try:
-            with closing(route.warehouse()) as warehouse, closing(route.source()) as source:
+            with closing(warehouse), closing(route.source()) as source:
                 job = Job(order, route, source, warehouse, ledger, snapshot)
                 with giving_way(route.source, source, table=order.name):
                     result = _run(job)
@@ -103,8 +106,6 @@ def load_table(
 def _run(job: Job) -> LoadResult:
     """Do everything but commit."""
     order = job.order
-    # Not what the database may have as default: this transaction must see what the ledger's session writes meanwhile.
-    job.warehouse.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
     require_own(job.warehouse, job.ledger)
     agree_on_text(job.warehouse)
     found = begin_reading(job)
