@@ -148,7 +148,8 @@ def require_unchanged(source: psycopg.Connection, relation: Relation) -> None:
     """Lock the table against changes and see that none came between the snapshot and the lock.
 
     To a snapshot from before it, a table that ALTER TABLE rewrote or TRUNCATE emptied looks empty: all its rows
-    would count as deleted. The snapshot's catalogue then names another file than the table has now.
+    would count as deleted. The snapshot's catalogue then names another file than the table has now. Columns that were
+    exchanged, added or given another type without a rewrite show in what a query of this moment returns.
     Raises TableChangedError.
     """
     try:
@@ -160,14 +161,38 @@ def require_unchanged(source: psycopg.Connection, relation: Relation) -> None:
             "left join pg_class c on c.oid = p.oid",
             (relation.oid, relation.oid),
         ).fetchone()
-        names = sql.SQL(", ").join(
-            sql.Identifier(column.name) for column in relation.columns if column.role != "blind_index"
-        )
-        source.execute(sql.SQL("select {} from {} limit 0").format(names, relation.from_clause))
+        if row == (True,):
+            row = (_seen_columns(source, relation) == _present_columns(source, relation),)
     except (errors.UndefinedTable, errors.UndefinedColumn):
         row = (False,)
     if row != (True,):
         raise _changed(relation.schema, relation.name)
+
+
+def _seen_columns(source: psycopg.Connection, relation: Relation) -> list[tuple[int, str, int | None]]:
+    """Return number, name and type of the columns in the snapshot's catalogue; of a domain, which has none in a
+    result, no type."""
+    rows = source.execute(
+        "select a.attnum, a.attname, case when t.typtype <> 'd' then a.atttypid end from pg_attribute a "
+        "join pg_type t on t.oid = a.atttypid where a.attrelid = %s and a.attnum > 0 and not a.attisdropped "
+        "order by a.attnum",
+        (relation.oid,),
+    ).fetchall()
+    return [(int(number), str(name), None if type_id is None else int(type_id)) for number, name, type_id in rows]
+
+
+def _present_columns(source: psycopg.Connection, relation: Relation) -> list[tuple[int, str, int | None]]:
+    """Return the same of the table as it is now: parsing a query reads the present catalogue."""
+    seen = {number: type_id for number, _, type_id in _seen_columns(source, relation)}
+    result = source.execute(sql.SQL("select * from {} limit 0").format(relation.from_clause)).pgresult
+    if result is None:
+        raise AssertionError("a select returns a result")
+    columns: list[tuple[int, str, int | None]] = []
+    for index in range(result.nfields):
+        number = result.ftablecol(index)
+        type_id = None if seen.get(number, 0) is None else result.ftype(index)
+        columns.append((number, (result.fname(index) or b"").decode(), type_id))
+    return columns
 
 
 def _changed(schema: str, name: str) -> TableChangedError:
