@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections import Counter
 from typing import Any
 
@@ -18,6 +19,7 @@ from revops.sources import Source
 
 Rows = Counter[tuple[str | None, ...]]
 METADATA = {"_loaded_at", "_load_id", "_deleted_at"}
+OWN_WRITERS = "select backend_xid::text::bigint from pg_stat_activity where datname = current_database()"
 
 
 class Extract:
@@ -66,6 +68,7 @@ class Extract:
     ) -> LoadResult:
         """Load one table as a task does; settings are those of the table in the source's YAML."""
         config = source_config(name, exclude_everywhere=exclude_everywhere, of_source=of_source, **settings)
+        self._outlast_others()
         return load_table(
             route or self.route,
             config=config,
@@ -125,6 +128,19 @@ class Extract:
         return text_rows(
             self.warehouse, sql.Identifier("raw", f"odoo_{name}"), where="true", without=set(), metadata=True
         )
+
+    def _outlast_others(self) -> None:
+        """Wait for what other test sessions are writing on the same server: it would hold back this load's horizon."""
+        now = query(self.source, "select pg_snapshot_xmax(pg_current_snapshot())::text::bigint")[0][0]
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            own = {xid for connection in (self.source, self.warehouse) for (xid,) in query(connection, OWN_WRITERS)}
+            running = {
+                xid for (xid,) in query(self.source, "select pg_snapshot_xip(pg_current_snapshot())::text::bigint")
+            }
+            if all(xid >= now or xid % (1 << 32) in own for xid in running):
+                return
+            time.sleep(0.01)
 
     def _keep(self, connection: psycopg.Connection) -> psycopg.Connection:
         self._opened.append(connection)

@@ -28,47 +28,47 @@ def tamper(extract: Extract, statement: str) -> None:
     extract.ingest.commit()
 
 
-@pytest.mark.parametrize(
-    ("statement", "message"),
-    [
-        ("update raw.odoo_t set name = 'x' where id = 7", r"differs from the source in column\(s\) name by id: 7\."),
-        ("update raw.odoo_t set name = null where id = 7", r"differs from the source in column\(s\) name by id: 7\."),
-        ("update raw.odoo_t set note = null where id = 8", r"differs from the source in column\(s\) note by id: 8\."),
-        ("update raw.odoo_t set note = '' where id = 9", r"differs from the source in column\(s\) note by id: 9\."),
-        (
-            "update raw.odoo_t set amount = 3.0 where id = 2",
-            r"differs from the source in column\(s\) amount by id: 2\.",
-        ),
-        (
-            "update raw.odoo_t set name = name || ' ', note = 'x' where id in (3, 4)",
-            r"differs from the source in column\(s\) name, note by id: 3; 4\.",
-        ),
-        (
-            "update raw.odoo_t set amount = -amount",
-            r"differs from the source in column\(s\) amount by id: 1; 10; 11; 12; 13; \.\.\.",
-        ),
-        # The same values in other rows: their sum does not change.
-        (
-            "update raw.odoo_t set name = case id when 3 then 'name 4' else 'name 3' end where id in (3, 4)",
-            r"differs from the source in column\(s\) name by id: 3; 4\.",
-        ),
-        (
-            "update raw.odoo_t as t set name = o.name from raw.odoo_t as o where o.id = 21 - t.id",
-            r"differs from the source in column\(s\) name by id: 1; 10; 11; 12; 13; \.\.\.",
-        ),
-        ("delete from raw.odoo_t where id = 7", r"lacks 1 row\(s\) of the source by id: 7\."),
-        ("update raw.odoo_t set _deleted_at = now() where id = 7", r"lacks 1 row\(s\) of the source by id: 7\."),
-        ("update raw.odoo_t set id = 99 where id = 7", r"lacks 1 row\(s\) of the source by id: 7\."),
-        ("truncate raw.odoo_t", r"lacks (20|19) row\(s\) of the source by id: 1; 10; 11; 12; 13; \.\.\."),
-    ],
-)
-@pytest.mark.parametrize("is_quiet", [True, False])
-def test_what_somebody_else_did_to_raw_is_found(extract: Extract, statement: str, message: str, is_quiet: bool) -> None:
+TAMPERED = [
+    ("update raw.odoo_t set name = 'x' where id = 7", r"differs from the source in column\(s\) name by id: 7\."),
+    ("update raw.odoo_t set name = null where id = 7", r"differs from the source in column\(s\) name by id: 7\."),
+    ("update raw.odoo_t set note = null where id = 8", r"differs from the source in column\(s\) note by id: 8\."),
+    ("update raw.odoo_t set note = '' where id = 9", r"differs from the source in column\(s\) note by id: 9\."),
+    (
+        "update raw.odoo_t set amount = 3.0 where id = 2",
+        r"differs from the source in column\(s\) amount by id: 2\.",
+    ),
+    (
+        "update raw.odoo_t set name = name || ' ', note = 'x' where id in (3, 4)",
+        r"differs from the source in column\(s\) name, note by id: 3; 4\.",
+    ),
+    (
+        "update raw.odoo_t set amount = -amount",
+        r"differs from the source in column\(s\) amount by id: 1; 10; 11; 12; 13; \.\.\.",
+    ),
+    # The same values in other rows: their sum does not change.
+    (
+        "update raw.odoo_t set name = case id when 3 then 'name 4' else 'name 3' end where id in (3, 4)",
+        r"differs from the source in column\(s\) name by id: 3; 4\.",
+    ),
+    (
+        "update raw.odoo_t as t set name = o.name from raw.odoo_t as o where o.id = 21 - t.id",
+        r"differs from the source in column\(s\) name by id: 1; 10; 11; 12; 13; \.\.\.",
+    ),
+    ("delete from raw.odoo_t where id = 7", r"lacks 1 row\(s\) of the source by id: 7\."),
+    ("update raw.odoo_t set _deleted_at = now() where id = 7", r"lacks 1 row\(s\) of the source by id: 7\."),
+    ("update raw.odoo_t set id = 99 where id = 7", r"lacks 1 row\(s\) of the source by id: 7\."),
+    ("truncate raw.odoo_t", r"lacks 19 row\(s\) of the source by id: 1; 10; 11; 12; 13; \.\.\."),
+]
+
+
+@pytest.mark.parametrize(("statement", "message"), TAMPERED)
+def test_what_somebody_else_did_to_raw_is_found(extract: Extract, statement: str, message: str) -> None:
+    """In the first load after it, of which most read nothing else."""
     extract.run(PEOPLE)
     extract.load()
     tamper(extract, statement)
     before, watermark = extract.everything(), extract.watermark()
-    if not is_quiet:
+    if statement in (TAMPERED[0][0], TAMPERED[-1][0]):
         extract.run("update t set name = 'changed' where id = 20; insert into t values (21)")
     with pytest.raises(IncompleteLoadError, match=rf"raw\.odoo_t {message}.*rolled back.*Remedy: .*`full_refresh`"):
         extract.load()
@@ -206,6 +206,11 @@ def test_the_key_is_named_in_its_parts(extract: Extract) -> None:
     tamper(extract, "update raw.odoo_t set v = 'w'")
     with pytest.raises(IncompleteLoadError, match=r"column\(s\) v by a, b: 1, x\."):
         extract.load()
+    for part in ("a = 2", "b = 'y'"):
+        extract.load(full_refresh=True)
+        tamper(extract, f"update raw.odoo_t set {part}")
+        with pytest.raises(IncompleteLoadError, match=r"lacks 1 row\(s\) of the source by a, b: 1, x\."):
+            extract.load()
 
 
 def test_the_sample_goes_round_until_every_row_has_been_compared(

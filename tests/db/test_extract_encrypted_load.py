@@ -188,6 +188,7 @@ def test_tokens_are_bound_to_keys_of_every_kind(extract: Extract, keyring: Keyri
     ("declared", "value"),
     [
         ("text", "'secret'"),
+        ("varchar(9)", "'secret'"),
         ("bytea", "'secret'::bytea"),
         ("integer", "735203"),
         ("date", "date '1973-05-20'"),
@@ -197,11 +198,10 @@ def test_tokens_are_bound_to_keys_of_every_kind(extract: Extract, keyring: Keyri
         ("jsonb", """'{"a": "secret"}'"""),
     ],
 )
-@pytest.mark.parametrize("drift", ["evolve", "ignore"])
-def test_a_column_that_becomes_sensitive_later(
-    extract: Extract, keyring: Keyring, declared: str, value: str, drift: str
-) -> None:
+def test_a_column_that_becomes_sensitive_later(extract: Extract, keyring: Keyring, declared: str, value: str) -> None:
     """What was stored in clear goes, also from rows that are gone from the source and will not be read again."""
+    # Where drift is ignored it goes all the same.
+    drift = "ignore" if declared in ("text", "bytea", "mood") else "evolve"
     extract.run("create type mood as enum ('secret'); create table t (id integer primary key, name text)")
     extract.run(
         f"alter table t add email {declared}; insert into t select n, 'n', {value} from generate_series(1, 4) n"
@@ -215,7 +215,11 @@ def test_a_column_that_becomes_sensitive_later(
     assert query(extract.warehouse, "select email, email_blind_index from raw.odoo_t where id = 1") == [(None, None)]
     for clear in ("secret", "735203", "1973-05-20"):
         assert clear not in everything_in_the_warehouse(extract)
-    before = "text[]" if declared == "text[]" else {"mood": "text"}.get(declared, declared)
+    before = (
+        "text[]"
+        if declared == "text[]"
+        else {"mood": "text", "varchar(9)": "character varying(9)"}.get(declared, declared)
+    )
     assert extract.changes()[1:] == [
         ("column_encrypted", "email", before, "bytea"),
         ("column_added", "email_blind_index", None, "bytea"),
