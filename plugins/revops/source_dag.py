@@ -10,7 +10,7 @@ from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param, TaskGroup, chai
 from revops import alerts
 from revops.assets import EMBEDDING
 from revops.operators.embed import EncodeOperator, ExportTextsOperator, LoadVectorsOperator
-from revops.operators.extract import ExtractOperator, ExtractPatternOperator, SnapshotOperator
+from revops.operators.extract import ExtractOperator, SnapshotOperator
 from revops.operators.quality import QualityOperator
 from revops.operators.retrying import FullJitter
 from revops.operators.transform import TransformOperator
@@ -86,22 +86,13 @@ def _extract(config: Source) -> TaskGroup:
         execution_timeout=timedelta(seconds=config.snapshot_hold_s + 120),
     )
     with TaskGroup("extract") as group:
-        for table in config.tables:
+        for entry in config.entries:
             ExtractOperator(
-                task_id=table.name,
+                task_id=entry.name,
                 source_name=config.source,
-                entry=table.name,
+                entry=entry.name,
                 pool=f"{config.source}_source",
-                priority_weight=table.priority,
-                weight_rule="absolute",
-            )
-        for pattern in config.patterns:
-            ExtractPatternOperator(
-                task_id=pattern.name,
-                source_name=config.source,
-                entry=pattern.name,
-                pool=f"{config.source}_source",
-                priority_weight=pattern.priority,
+                priority_weight=entry.priority,
                 weight_rule="absolute",
             )
     return group

@@ -157,6 +157,15 @@ class Source(_Strict):
                 return pattern
         raise KeyError(f"source {self.source!r} has no pattern {name!r}; patterns: {[p.name for p in self.patterns]}")
 
+    @property
+    def entries(self) -> tuple[Table | Pattern, ...]:
+        """What is loaded by a task of its own each: tables, then patterns."""
+        return (*self.tables, *self.patterns)
+
+    def has_pattern(self, name: str) -> bool:
+        """Tell whether a name is that of a pattern; tables and patterns share no name."""
+        return any(pattern.name == name for pattern in self.patterns)
+
     def fitting(self, pattern: Pattern, names: Iterable[str]) -> list[str]:
         """Return the names that fit a pattern and are not listed as tables, nor taken by a pattern before it."""
         listed = {name for table in self.tables for name in table.candidates}

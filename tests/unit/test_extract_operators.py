@@ -17,6 +17,7 @@ from revops.extract.patterns import PatternResult
 from revops.extract.snapshot import all_have_left
 from revops.keyring import KeyringError
 from revops.operators import extract as operators
+from revops.sources import Pattern, load_source
 
 pytestmark = pytest.mark.db
 
@@ -119,9 +120,9 @@ def test_a_pattern_of_tables(
 ) -> None:
     loaded = [LoadResult("odoo", "c", 1, read=5, inserted=2, deleted=1), LoadResult("odoo", "d", 2, read=7, updated=4)]
     loading(monkeypatch, PatternResult(loaded, refused, postponed))
-    config = SimpleNamespace(source="odoo", connection="odoo_source", pattern=lambda name: name)
+    config = load_source("odoo").model_copy(update={"patterns": (Pattern(name="rest", like=("*",)),)})
     monkeypatch.setattr(operators, "load_source", lambda _: config)
-    task = operators.ExtractPatternOperator(task_id="rest", source_name="odoo", entry="rest")
+    task = operators.ExtractOperator(task_id="rest", source_name="odoo", entry="rest")
     if raised is None:
         assert task.execute(context()) == {"tables": 2, "read": 12, "changed": 7}
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import structlog
@@ -13,15 +13,16 @@ log = structlog.get_logger(__name__)
 REPORT_GAP = timedelta(seconds=5)
 
 # A transaction stamps its rows with the moment it began. Our own sessions write nothing and don't count.
+# As a number, since a source may print dates in a style that can't be read back.
 _OLDEST = """
-    select least(
+    select extract(epoch from least(
         clock_timestamp(),
         (select min(xact_start) from pg_stat_activity
          where pid <> pg_backend_pid() and datname = current_database()
              and backend_type not in ('autovacuum worker', 'walsender')
              and not starts_with(application_name, 'revops:')),
         (select min(prepared) from pg_prepared_xacts where database = current_database())
-    )
+    ))::double precision
 """
 
 
@@ -39,14 +40,14 @@ def read_cursor_bound(source: psycopg.Connection) -> datetime | None:
     bound = None
     if row == (True,):
         found = source.execute(_OLDEST).fetchone()
-        bound = found[0] - REPORT_GAP if found else None
+        bound = datetime.fromtimestamp(found[0], UTC) - REPORT_GAP if found else None
     source.rollback()
     return bound
 
 
 def fallback_bound(source: psycopg.Connection, *, lag_s: int) -> datetime:
     """Return the source's clock less a lag that no transaction is believed to outlast. Ends the transaction."""
-    row = source.execute("select clock_timestamp()").fetchone()
+    row = source.execute("select extract(epoch from clock_timestamp())::double precision").fetchone()
     source.rollback()
     if row is None:
         raise AssertionError("a select without FROM returns a row")
@@ -55,5 +56,4 @@ def fallback_bound(source: psycopg.Connection, *, lag_s: int) -> datetime:
         "Remedy: on the source, GRANT pg_read_all_stats TO the login",
         lag_seconds=lag_s,
     )
-    bound: datetime = row[0] - timedelta(seconds=lag_s)
-    return bound
+    return datetime.fromtimestamp(row[0], UTC) - timedelta(seconds=lag_s)

@@ -13,8 +13,9 @@ from revops.extract.errors import ExtractError, TableChangedError
 
 METADATA_COLUMNS = ("_loaded_at", "_load_id", "_deleted_at")
 
-# A domain counts as the type below it. indkey counts from 0, so positions start at 1 here and 0 means: not part of the
-# key.
+# A domain counts as the type below it. Types that name objects (regclass, aclitem) mean something on one server only,
+# so they are not taken for built-in ones. indkey counts from 0, so positions start at 1 here and 0 means: not part of
+# the key.
 _COLUMNS: LiteralString = """
     with recursive bare as (
         select attnum, attname, atttypid as type_id, atttypmod as modifier, attrelid
@@ -26,7 +27,8 @@ _COLUMNS: LiteralString = """
     select b.attname,
            format_type(b.type_id, b.modifier),
            coalesce(e.typnamespace, t.typnamespace) = 'pg_catalog'::regnamespace
-               and coalesce(e.typtype, t.typtype) in ('b', 'r', 'm'),
+               and coalesce(e.typtype, t.typtype) in ('b', 'r', 'm')
+               and coalesce(e.typname, t.typname) !~ '^(reg|aclitem$)',
            t.typcategory = 'A',
            coalesce(array_position(i.indkey::int2[], b.attnum) + 1, 0)
     from bare b
@@ -34,6 +36,43 @@ _COLUMNS: LiteralString = """
     left join pg_type e on e.oid = t.typelem and t.typcategory = 'A'
     left join pg_index i on i.indrelid = b.attrelid and i.indisprimary
     order by b.attnum
+"""
+
+# All that decides how a row reads although no row is written when it changes: numbers, names and types of columns
+# (dropping one and adding another of its name, or exchanging two names, shows in the numbers only), expressions of
+# generated columns, labels and attributes of the types below them at any depth, and partitions, which bring rows with
+# old transaction ids. attgenerated is there from version 12 on.
+_SHAPE: LiteralString = """
+    with recursive columns as (
+        select attnum, attname, atttypid, atttypmod, to_jsonb(a) ->> 'attgenerated' as generated
+        from pg_attribute a where attrelid = %(oid)s and attnum > 0 and not attisdropped
+    ),
+    used as (
+        select atttypid as oid from columns
+        union
+        select part.oid
+        from used u
+        join pg_type t on t.oid = u.oid
+        cross join lateral (
+            select t.typelem
+            union all select t.typbasetype
+            union all select rngsubtype from pg_range where rngtypid = t.oid
+            union all select atttypid from pg_attribute where attrelid = t.typrelid and attnum > 0 and not attisdropped
+        ) as part (oid)
+        where part.oid <> 0
+    )
+    select md5(concat_ws('/',
+        (select string_agg(concat_ws(' ', attnum, attname, atttypid, atttypmod,
+                (select pg_get_expr(d.adbin, d.adrelid) from pg_attrdef d
+                 where d.adrelid = %(oid)s and d.adnum = c.attnum and c.generated <> '')), ',' order by attnum)
+         from columns c),
+        (select string_agg(concat_ws(' ', e.enumtypid, e.oid, e.enumlabel), ',' order by e.oid)
+         from pg_enum e join used u on u.oid = e.enumtypid),
+        (select string_agg(concat_ws(' ', a.attrelid, a.attnum, a.atttypid, a.atttypmod), ',' order by attrelid, attnum)
+         from pg_attribute a join pg_type t on t.typrelid = a.attrelid join used u on u.oid = t.oid
+         where a.attnum > 0 and not a.attisdropped and t.typrelid <> 0),
+        (select string_agg(relid::oid::text, ',' order by relid::oid) from pg_partition_tree(%(oid)s::oid))
+    ))
 """
 
 
@@ -57,8 +96,9 @@ class Column:
 class Relation:
     """A table of a source: columns in their order, primary key in key order (empty when there is none).
 
-    identity: server, database, table, its columns and its partitions as the catalogue numbers them. A restored,
-    re-created or altered table has another one, and then rows may have changed without a new transaction id.
+    identity: server, database, table, its partitions, and its columns with all that makes their text, as the catalogue
+    has them. A restored, re-created or altered table has another one, and then rows may have changed without a new
+    transaction id.
     rows and pages: what the planner believes there to be; 0 when it does not know.
     """
 
@@ -215,15 +255,7 @@ def _size(source: psycopg.Connection, oid: int) -> tuple[int, int]:
 
 
 def _identity(source: psycopg.Connection, oid: int) -> str:
-    # Dropping a column and adding one of the same name, or exchanging two names, shows in the numbers only; a
-    # partition that is attached brings rows with old transaction ids.
-    row = source.execute(
-        "select md5(concat_ws('/', "
-        "(select string_agg(attnum || ' ' || attname, ',' order by attnum) from pg_attribute "
-        "where attrelid = %s and attnum > 0 and not attisdropped), "
-        "(select string_agg(relid::oid::text, ',' order by relid::oid) from pg_partition_tree(%s::oid))))",
-        (oid, oid),
-    ).fetchone()
+    row = source.execute(_SHAPE, {"oid": oid}).fetchone()
     return f"{_server_identity(source)}/{oid}/{row[0] if row else ''}"
 
 

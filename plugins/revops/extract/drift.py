@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 
 from revops.extract.catalog import METADATA_COLUMNS, Relation, without_modifier
 from revops.extract.errors import SchemaFrozenError
@@ -106,7 +106,7 @@ def align_raw_table(
             is_forbidden=lambda name: is_excluded(name) or (is_sensitive(name) and name not in tokens),
         ),
     ]
-    if (key := _read_raw_key(warehouse, table)) != relation.key:
+    if (key := read_raw_key(warehouse, table)) != relation.key:
         changes.append(Change("key_changed", None, ", ".join(key), ", ".join(relation.key)))
     if strictness == "freeze" and changes:
         raise SchemaFrozenError(
@@ -117,8 +117,7 @@ def align_raw_table(
         )
     if strictness == "ignore":
         relation, changes = _ignoring(warehouse, table, relation, changes)
-    for change in changes:
-        _apply(warehouse, sql.Identifier("raw", table), relation, change)
+    changes = [_apply(warehouse, sql.Identifier("raw", table), relation, change) for change in changes]
     return changes, relation, read_raw_table(warehouse, table)
 
 
@@ -193,16 +192,13 @@ def _ignoring(
     return replace(relation, columns=columns), kept
 
 
-def _apply(warehouse: psycopg.Connection, target: sql.Identifier, relation: Relation, change: Change) -> None:
+def _apply(warehouse: psycopg.Connection, target: sql.Identifier, relation: Relation, change: Change) -> Change:
+    """Alter raw and return what was done."""
     name = sql.Identifier(change.column or "")
     if change.change == "column_added":
         warehouse.execute(sql.SQL("alter table {} add column {} {}").format(target, name, _type(change.type_after)))
     elif change.change in ("type_widened", "column_returned") and change.type_before != change.type_after:
-        warehouse.execute(
-            sql.SQL("alter table {0} alter column {1} type {2} using {1}::{2}").format(
-                target, name, _type(change.type_after)
-            )
-        )
+        return _retype(warehouse, target, change)
     elif change.change == "column_excluded":
         warehouse.execute(sql.SQL("alter table {} drop column {}").format(target, name))
     elif change.change == "column_encrypted":
@@ -213,6 +209,20 @@ def _apply(warehouse: psycopg.Connection, target: sql.Identifier, relation: Rela
         )
     elif change.change == "key_changed":
         _change_key(warehouse, target, relation)
+    return change
+
+
+def _retype(warehouse: psycopg.Connection, target: sql.Identifier, change: Change) -> Change:
+    """Give a column its new type; text, where a value of raw, perhaps of a deleted row, is out of that type's range."""
+    statement = sql.SQL("alter table {0} alter column {1} type {2} using {1}::{2}")
+    name = sql.Identifier(change.column or "")
+    try:
+        with warehouse.transaction():
+            warehouse.execute(statement.format(target, name, _type(change.type_after)))
+    except errors.DatetimeFieldOverflow:
+        warehouse.execute(statement.format(target, name, _type("text")))
+        return replace(change, type_after="text")
+    return change
 
 
 def read_raw_table(warehouse: psycopg.Connection, table: str) -> RawTable:
@@ -263,8 +273,9 @@ def create_raw_table(
 ) -> None:
     """Create a table for the relation's rows, without its key, with indexes on what later loads change and delete.
 
-    Both indexes leave out the rows of the load that fills the table, so they cost it nothing; who looks for the rows
-    since a later load (`_load_id > 4711`, as a constant) finds them by the first. Does not commit.
+    Both indexes leave out the rows of the load that fills the table: what that costs is looking at each row's last
+    columns, once. Who looks for the rows since a later load (`_load_id > 4711`, as a constant) finds them by the first.
+    Does not commit.
     """
     columns: list[sql.Composable] = [
         sql.SQL("{} {}").format(sql.Identifier(column.name), _type(column.type)) for column in relation.columns
@@ -289,7 +300,8 @@ def add_raw_key(warehouse: psycopg.Connection, target: sql.Identifier, relation:
         warehouse.execute(sql.SQL("alter table {} add primary key ({})").format(target, key))
 
 
-def _read_raw_key(warehouse: psycopg.Connection, table: str) -> tuple[str, ...]:
+def read_raw_key(warehouse: psycopg.Connection, table: str) -> tuple[str, ...]:
+    """Return the columns of a raw table's primary key in key order; empty when it has none."""
     rows = warehouse.execute(
         "select a.attname from pg_index i "
         "cross join unnest(i.indkey::int2[]) with ordinality as k (attnum, position) "

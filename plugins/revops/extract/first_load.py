@@ -7,6 +7,7 @@ from dataclasses import replace
 from revops.extract import merge, periods, ranges
 from revops.extract.catalog import Relation, read_relation
 from revops.extract.drift import Change, RawTable, add_raw_key, create_raw_table
+from revops.extract.durability import written_position
 from revops.extract.errors import TableChangedError
 from revops.extract.hashing import plan_hashing
 from revops.extract.job import Job, Outcome
@@ -54,6 +55,7 @@ def _in_ranges(job: Job, pipe: Pipe) -> Outcome:
         relation = replace(pipe.relation, rows=found.rows, pages=found.pages)
         pipe = replace(pipe, relation=relation)
         horizon, file = read_horizon(job.source, relation), ranges.read_file(job.source, relation)
+        job.position = written_position(job.source)
         job.source.rollback()
         reader = ranges.RangeReader(job.route, begin, pipe, job.ledger)
         read = ranges.load_ranges(

@@ -44,8 +44,11 @@ class Order:
 
 @dataclass
 class Job:
-    """A load's sessions and findings. bound: where a cursor may go on next time; snapshot: the one that is read in,
-    None for one of its own."""
+    """A load's sessions and findings.
+
+    snapshot: the one that is read in, None for one of its own. bound: where a cursor may go on next time. position: how
+    far the source's log must be on disk before the watermark may be trusted.
+    """
 
     order: Order
     route: Route
@@ -54,6 +57,7 @@ class Job:
     ledger: Ledger
     snapshot: SharedSnapshot | None
     bound: datetime | None = None
+    position: str | None = None
     window: Window = field(default_factory=lambda: Window(None))
     loads: int = 0
     is_compared: bool = False

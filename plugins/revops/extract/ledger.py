@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +41,7 @@ class Ledger:
     rows: int = 0
     bytes: int = 0
     expected_rows: int = 0
+    _counting: threading.Lock = field(default_factory=threading.Lock)
     _started: float = field(default_factory=time.monotonic)
     _told: float = field(default_factory=time.monotonic)
 
@@ -58,12 +60,13 @@ class Ledger:
         self._update(expected_rows=rows)
 
     def progress(self, sent_bytes: int, rows: int) -> None:
-        """Count what was sent, and tell it every few seconds."""
-        self.bytes += sent_bytes
-        self.rows += rows
-        if time.monotonic() - self._told < TELL_S:
-            return
-        self._told = time.monotonic()
+        """Count what was sent, and tell it every few seconds; several workers may."""
+        with self._counting:
+            self.bytes += sent_bytes
+            self.rows += rows
+            if time.monotonic() - self._told < TELL_S:
+                return
+            self._told = time.monotonic()
         self._update(rows_read=self.rows, bytes=self.bytes, seconds=self.seconds)
         pace = self.rows / self.seconds
         left = max(0, self.expected_rows - self.rows)

@@ -11,6 +11,7 @@ from psycopg import sql
 
 from revops.errors import is_transient
 from revops.extract.drift import Change, read_raw_columns
+from revops.extract.durability import wait_until_durable, written_position
 from revops.extract.errors import ExtractError, TableMissingError
 from revops.extract.first_load import first_load
 from revops.extract.giving_way import giving_way
@@ -112,6 +113,7 @@ def _run(job: Job) -> LoadResult:
     if found is None:
         job.source.rollback()
         return _close_absent(job)
+    job.position = written_position(job.source)
     relation = shape_relation(found, order.config, order.table)
     if relation.sensitive and order.keyring is None:
         raise ExtractError(
@@ -121,6 +123,7 @@ def _run(job: Job) -> LoadResult:
     job.ledger.expected_rows = relation.rows
     is_known = bool(read_raw_columns(job.warehouse, order.config.raw_table(order.table)))
     outcome = next_load(job, relation) if is_known else first_load(job, relation)
+    wait_until_durable(job.source, job.position)
     job.source.commit()
     merged = outcome.merged
     result = LoadResult(

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from revops.extract import compare, completeness, merge, periods
 from revops.extract.catalog import Relation
-from revops.extract.drift import Change, align_raw_table
+from revops.extract.drift import Change, align_raw_table, read_raw_key
 from revops.extract.hashing import Hashing, plan_hashing
 from revops.extract.job import Job, Outcome
 from revops.extract.ledger import read_watermark, record_schema, was_absent
@@ -25,9 +25,13 @@ log = structlog.get_logger(__name__)
 def next_load(job: Job, relation: Relation) -> Outcome:
     """Load a table that raw has. Does not commit."""
     order = job.order
+    name = order.config.raw_table(order.table)
+    # Another key empties raw: what it had must be known before.
+    is_rekeyed = read_raw_key(job.warehouse, name) != relation.key
+    live = compare.count_live(job.warehouse, sql.Identifier("raw", name)) if is_rekeyed else 0
     changes, relation, raw = align_raw_table(
         job.warehouse,
-        order.config.raw_table(order.table),
+        name,
         relation,
         strictness=order.table.drift,
         is_excluded=lambda name: order.config.is_excluded(order.table, name),
@@ -43,6 +47,8 @@ def next_load(job: Job, relation: Relation) -> Outcome:
     pipe = job.pipe(relation, raw)
     job.ledger.enter("reading", full_read_reason=job.window.reason, expected_rows=relation.rows, format=pipe.form)
     outcome = _load(job, pipe, plan_hashing(pipe.source, pipe.warehouse, relation, raw), saved)
+    if is_rekeyed:
+        require_few_deletions(job, pipe, deleted=live - outcome.merged.inserted, live=live)
     save(job, horizon, saved=saved)
     return outcome
 
@@ -134,8 +140,7 @@ def _by_period(job: Job, pipe: Pipe, hashing: Hashing) -> Outcome:
         merged = _merge(job, pipe, in_source)
         deleted = compare.mark_missing_where(pipe, in_source, in_raw)
         # Lines that come again under new ids are gone and there at once: what counts is what is lost.
-        if (lost := deleted - merged.inserted) > 0:
-            require_few_deletions(job, pipe, deleted=lost)
+        require_few_deletions(job, pipe, deleted=deleted - merged.inserted)
         periods.record_restated(pipe, restated, source=job.order.config.source, table=table.name)
     settled, source_rows = settle(job, pipe, hashing)
     return Outcome(merged, deleted + settled, source_rows)
@@ -156,8 +161,7 @@ def _without_key(job: Job, pipe: Pipe, hashing: Hashing | None) -> Outcome:
     job.ledger.enter("merging")
     merged = merge.merge_staged_without_key(pipe, staged)
     deleted = merge.mark_unmatched(pipe)
-    if (lost := deleted - merged.inserted) > 0:
-        require_few_deletions(job, pipe, deleted=lost)
+    require_few_deletions(job, pipe, deleted=deleted - merged.inserted)
     _require_same_content(job, pipe, hashing)
     return Outcome(merged, deleted, count_source(pipe))
 

@@ -19,8 +19,7 @@ def settle(job: Job, pipe: Pipe, hashing: Hashing | None, *, wanted: compare.Dig
         if hashing is not None and wanted is None:
             wanted = compare.digest(pipe.source, hashing.source)
         deleted = compare.mark_missing(pipe, hashing, wanted) if pipe.relation.key else 0
-        if deleted:
-            require_few_deletions(job, pipe, deleted=deleted)
+        require_few_deletions(job, pipe, deleted=deleted)
         if hashing is not None and wanted is not None:
             sample = completeness.next_sample(wanted.rows, loads=job.loads)
             completeness.require_same_values(pipe, hashing, sample)
@@ -28,12 +27,17 @@ def settle(job: Job, pipe: Pipe, hashing: Hashing | None, *, wanted: compare.Dig
     return deleted, wanted.rows if wanted is not None else count_source(pipe)
 
 
-def require_few_deletions(job: Job, pipe: Pipe, *, deleted: int) -> None:
-    """Raise TooManyDeletionsError when too large a share of the rows that were live has just been marked."""
+def require_few_deletions(job: Job, pipe: Pipe, *, deleted: int, live: int | None = None) -> None:
+    """Raise TooManyDeletionsError when a load loses too large a share of the rows that were live before it.
+
+    live: how many those were; without it, what is live now and what is lost.
+    """
+    if deleted <= 0:
+        return
     compare.require_few_deletions(
         pipe,
         deleted=deleted,
-        live=deleted + compare.count_live(pipe.warehouse, pipe.raw.identifier),
+        live=deleted + compare.count_live(pipe.warehouse, pipe.raw.identifier) if live is None else live,
         most_share=job.order.most_deleted_share,
         accepted=job.order.accept_deletions,
     )

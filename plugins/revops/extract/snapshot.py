@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import psycopg
 import structlog
@@ -88,13 +88,14 @@ def find_snapshot(
     deadline = time.monotonic() + wait_s
     while True:
         row = warehouse.execute(
-            "select snapshot_name, cursor_bound, released_at is null from ops.source_snapshot "
-            "where source = %s and run_id = %s",
+            "select snapshot_name, extract(epoch from cursor_bound)::double precision, released_at is null "
+            "from ops.source_snapshot where source = %s and run_id = %s",
             (source_name, run_id),
         ).fetchone()
         warehouse.rollback()
         if row is not None and row[0]:
-            return SharedSnapshot(str(row[0]), row[1]) if row[2] else None
+            bound = None if row[1] is None else datetime.fromtimestamp(row[1], UTC)
+            return SharedSnapshot(str(row[0]), bound) if row[2] else None
         if time.monotonic() > deadline:
             return None
         time.sleep(POLL_S)

@@ -241,6 +241,12 @@ class Api:
             self.client.patch(f"{path}/{run_id}", json={"state": "failed"}).raise_for_status()
         return ended
 
+    def scheduler_is_alive(self) -> bool:
+        """Tell whether the scheduler has given a sign of life lately, as Airflow itself judges."""
+        answer = self.client.get("/api/v2/monitor/health")
+        answer.raise_for_status()
+        return (answer.json().get("scheduler") or {}).get("status") == "healthy"
+
     def run_state(self, dag_id: str, run_id: str) -> str:
         """Return a run's state."""
         answer = self.client.get(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")

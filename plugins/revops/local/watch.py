@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 from rich.console import Console
 
-from revops.local.airflow_server import FINAL_RUN_STATES, Api
+from revops.local.airflow_server import FINAL_RUN_STATES, Api, ServerError
 
 POLL_S = 1.0
 PATIENCE_S = 120.0
@@ -26,11 +26,11 @@ def watch_runs(api: Api, runs: dict[str, str], console: Console) -> dict[str, st
     """Follow runs (run id by DAG id) to their end and return their states.
 
     Each task is printed once when it ends; a task that will be tried again is printed at each try, a failed
-    one with the end of its log.
+    one with the end of its log. Raises ServerError when the scheduler is dead, for then they never end.
     """
     shown: set[tuple[str, str, int, str]] = set()
     states = dict.fromkeys(runs, "queued")
-    answered = time.monotonic()
+    answered = alive = time.monotonic()
     with console.status("running") as status:
         while any(state not in FINAL_RUN_STATES for state in states.values()):
             time.sleep(POLL_S)
@@ -43,12 +43,19 @@ def watch_runs(api: Api, runs: dict[str, str], console: Console) -> dict[str, st
                     instances = api.task_instances(dag_id, run_id)
                     _show(api, instances, shown, console)
                     active += [f"{dag_id}.{i['task_id']}" for i in instances if i["state"] == "running"]
+                if api.scheduler_is_alive():
+                    alive = time.monotonic()
             except httpx.TransportError:
                 # A busy machine may answer late; one that has stopped answering ends the watch.
                 if time.monotonic() - answered > PATIENCE_S:
                     raise
                 continue
             answered = time.monotonic()
+            if answered - alive > PATIENCE_S:
+                raise ServerError(
+                    f"Airflow's scheduler has given no sign of life for {PATIENCE_S:.0f} s. "
+                    "Remedy: run `make stop`, then the command again; what was loaded stays"
+                )
             status.update("running: " + (", ".join(sorted(active)[:4]) or "waiting for the scheduler"))
     return states
 

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from revops.extract.ledger import record_given_up
 from revops.extract.load import load_table
-from revops.extract.patterns import load_pattern
+from revops.extract.patterns import PatternResult, load_pattern
 from revops.extract.sessions import Route
 from revops.extract.snapshot import (
     SharedSnapshot,
@@ -44,7 +44,7 @@ class SnapshotOperator(BaseOperator):
         with failing_fast():
             config = load_source(self.source_name)
             run_id = context["run_id"]
-            readers = [table.name for table in config.tables] + [pattern.name for pattern in config.patterns]
+            readers = [entry.name for entry in config.entries]
             with (
                 connect_source(config.connection, task=f"{config.source}.snapshot") as source,
                 connect_warehouse("revops_ingest", task=f"{config.source}.snapshot") as warehouse,
@@ -61,8 +61,11 @@ class SnapshotOperator(BaseOperator):
                 )
 
 
-class _Reader(BaseOperator):
-    """What loading a table and loading a pattern of tables have in common: `entry` names it in the source's file."""
+class ExtractOperator(BaseOperator):
+    """Bring one source table, or all that fit a pattern, into raw; returns the counts.
+
+    entry: the name of the table or pattern in the source's file.
+    """
 
     def __init__(self, *, source_name: str, entry: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -73,15 +76,7 @@ class _Reader(BaseOperator):
         is_over = True
         try:
             with failing_fast():
-                config = load_source(self.source_name)
-                return self.load(
-                    config,
-                    run_id=context["run_id"],
-                    snapshot=self._find_snapshot(config, context["run_id"]),
-                    full_refresh=bool(context["params"].get("full_refresh", False)),
-                    accept_deletions=bool(context["params"].get("accept_deletions", False)),
-                    keyring=_keyring(config),
-                )
+                return self._load(load_source(self.source_name), context)
         except Exception as error:
             ti = context["ti"]
             is_over = isinstance(error, AirflowFailException) or ti.try_number > ti.max_tries
@@ -92,54 +87,26 @@ class _Reader(BaseOperator):
             if is_over:
                 self._leave_snapshot(context["run_id"])
 
-    def load(self, config: Source, **order: Any) -> dict[str, Any]:
-        """Load what `entry` names; returns what is worth keeping of it."""
-        raise NotImplementedError
-
-    def route(self, config: Source) -> Route:
+    def _load(self, config: Source, context: Context) -> dict[str, Any]:
         task = f"extract:{config.source}.{self.entry}"
-        return Route(
+        route = Route(
             source=lambda: connect_source(config.connection, task=task),
             warehouse=lambda: connect_warehouse("revops_ingest", task=task),
         )
+        order: dict[str, Any] = {
+            "config": config,
+            "run_id": context["run_id"],
+            "snapshot": self._find_snapshot(config, context["run_id"]),
+            "full_refresh": bool(context["params"].get("full_refresh", False)),
+            "accept_deletions": bool(context["params"].get("accept_deletions", False)),
+            "keyring": _keyring(config),
+        }
+        if config.has_pattern(self.entry):
+            return self._outcome(load_pattern(route, pattern=config.pattern(self.entry), **order))
+        return vars(load_table(route, table=config.table(self.entry), **order))
 
-    def _find_snapshot(self, config: Source, run_id: str) -> SharedSnapshot | None:
-        wait_s = 0.0 if run_id.startswith(TEST_RUN_PREFIX) else SNAPSHOT_WAIT_S
-        with connect_warehouse("revops_ingest", task=f"snapshot:{self.entry}") as warehouse:
-            return find_snapshot(warehouse, source_name=config.source, run_id=run_id, wait_s=wait_s)
-
-    def _record_given_up(self, run_id: str, error: Exception) -> None:
-        """Say in ops.load that the run will not try again."""
-
-    def _leave_snapshot(self, run_id: str) -> None:
-        """Tell the run's records, so that the snapshot is not held for a table that nobody will read."""
-        try:
-            with connect_warehouse("revops_ingest", task=f"leave:{self.entry}") as warehouse:
-                leave_snapshot(warehouse, source_name=self.source_name, run_id=run_id, task=self.entry)
-        except Exception:
-            log.exception("the snapshot is held longer than needed", table=self.entry)
-
-
-class ExtractOperator(_Reader):
-    """Bring one source table into raw; returns the counts of the load."""
-
-    def load(self, config: Source, **order: Any) -> dict[str, Any]:
-        return vars(load_table(self.route(config), config=config, table=config.table(self.entry), **order))
-
-    def _record_given_up(self, run_id: str, error: Exception) -> None:
-        try:
-            config = load_source(self.source_name)
-            with connect_warehouse("revops_ingest", task=f"give-up:{self.entry}") as warehouse:
-                record_given_up(warehouse, config=config, table=config.table(self.entry), run_id=run_id, error=error)
-        except Exception:
-            log.exception("the failure could not be recorded in ops.load", table=self.entry)
-
-
-class ExtractPatternOperator(_Reader):
-    """Bring all tables that fit a pattern into raw; returns how many were loaded, and rows."""
-
-    def load(self, config: Source, **order: Any) -> dict[str, Any]:
-        result = load_pattern(self.route(config), config=config, pattern=config.pattern(self.entry), **order)
+    def _outcome(self, result: PatternResult) -> dict[str, Any]:
+        """Return how many tables and rows there were; raises when one of them failed."""
         if result.postponed:
             raise ConnectionError(f"{self.entry}: {result.explain()}")
         if result.refused:
@@ -150,7 +117,31 @@ class ExtractPatternOperator(_Reader):
             "changed": sum(loaded.inserted + loaded.updated + loaded.deleted for loaded in result.loaded),
         }
 
+    def _find_snapshot(self, config: Source, run_id: str) -> SharedSnapshot | None:
+        wait_s = 0.0 if run_id.startswith(TEST_RUN_PREFIX) else SNAPSHOT_WAIT_S
+        with connect_warehouse("revops_ingest", task=f"snapshot:{self.entry}") as warehouse:
+            return find_snapshot(warehouse, source_name=config.source, run_id=run_id, wait_s=wait_s)
+
+    def _record_given_up(self, run_id: str, error: Exception) -> None:
+        """Say in ops.load that the run will not try the table again; those of a pattern have rows of their own."""
+        try:
+            config = load_source(self.source_name)
+            if config.has_pattern(self.entry):
+                return
+            with connect_warehouse("revops_ingest", task=f"give-up:{self.entry}") as warehouse:
+                record_given_up(warehouse, config=config, table=config.table(self.entry), run_id=run_id, error=error)
+        except Exception:
+            log.exception("the failure could not be recorded in ops.load", table=self.entry)
+
+    def _leave_snapshot(self, run_id: str) -> None:
+        """Tell the run's records, so that the snapshot is not held for a table that nobody will read."""
+        try:
+            with connect_warehouse("revops_ingest", task=f"leave:{self.entry}") as warehouse:
+                leave_snapshot(warehouse, source_name=self.source_name, run_id=run_id, task=self.entry)
+        except Exception:
+            log.exception("the snapshot is held longer than needed", table=self.entry)
+
 
 def _keyring(config: Source) -> Keyring | None:
-    wanted = config.encrypt or any(reading.encrypt for reading in (*config.tables, *config.patterns))
+    wanted = config.encrypt or any(entry.encrypt for entry in config.entries)
     return Keyring.from_environment() if wanted else None
