@@ -108,7 +108,7 @@ def test_every_value_arrives_unchanged(extract: Extract) -> None:
     extract.assert_same()
     # Types that every server has stay what they are; types of the source's own become text.
     kinds = extract.raw_types()
-    own = {"mood", "short", "pair", "floats", "vector(3)", "halfvec(2)", "sparsevec(5)"}
+    own = {"regclass", "mood", "short", "pair", "floats", "vector(3)", "halfvec(2)", "sparsevec(5)"}
     source_types = dict(
         query(
             extract.source,
