@@ -37,8 +37,7 @@ def main() -> None:
     start_seconds = _age_of_process()
     job = Job.given()
     result = _load_encrypted(job) if job.options.get("encrypt") else _load(job)
-    figures = {"start_seconds": start_seconds, "check_seconds": _check_seconds(job, result)}
-    print(json.dumps(asdict(result) | figures, default=str))
+    print(json.dumps(asdict(result) | {"start_seconds": start_seconds}, default=str))
 
 
 def _load(job: Job, **keys: Any) -> LoadResult:
@@ -72,12 +71,6 @@ def _route(job: Job) -> Route:
 
 def _sessions(url: str, options: str) -> Callable[[], psycopg.Connection]:
     return partial(psycopg.connect, make_conninfo(url, options=options, application_name="revops:benchmark"))
-
-
-def _check_seconds(job: Job, result: LoadResult) -> float:
-    with psycopg.connect(job.target) as connection:
-        row = connection.execute("select check_seconds from ops.load where load_id = %s", (result.load_id,)).fetchone()
-    return float(row[0] or 0) if row else 0.0
 
 
 def _age_of_process() -> float:

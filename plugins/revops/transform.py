@@ -15,7 +15,7 @@ from psycopg import sql
 
 from revops.errors import describe
 from revops.extract.catalog import METADATA_COLUMNS, without_modifier
-from revops.extract.drift import read_raw_columns
+from revops.extract.raw_table import read_raw_columns
 
 log = structlog.get_logger(__name__)
 

@@ -21,6 +21,8 @@ def _quick_server(postgres: EmbeddedPostgres) -> None:
         connection.execute("alter system set full_page_writes = off")
         # Its transactions, too, hold back the horizon from which on rows are read again.
         connection.execute("alter system set autovacuum = off")
+        # Its log is on disk at once, so that loads never save an earlier horizon and count rows as read again.
+        connection.execute("alter system set wal_writer_delay = '1ms'")
         connection.execute("select pg_reload_conf()")
 
 

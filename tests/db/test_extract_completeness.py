@@ -9,9 +9,7 @@ from builders import Extract, counts, query
 from psycopg import sql
 
 from revops.extract import compare, completeness
-from revops.extract.completeness import Sample, next_sample
 from revops.extract.errors import IncompleteLoadError
-from revops.extract.hashing import Side
 from revops.keyring import Keyring
 
 pytestmark = pytest.mark.db
@@ -234,28 +232,33 @@ def _load_times(extract: Extract, times: int) -> None:
         extract.load()
 
 
-@pytest.mark.parametrize("key", ["id integer", "id text", "id uuid"])
-def test_samples_cut_the_table_into_parts(extract: Extract, key: str) -> None:
-    extract.run(f"create table t ({key} primary key)")
-    extract.run(f"insert into t select md5(n::text)::{key.split()[1]} from generate_series(1, 1000) n"
-                if key != "id integer" else "insert into t select generate_series(1, 1000)")  # fmt: skip
-    hashes = {"id integer": "hashint8extended(id::bigint, 0)", "id text": 'hashtextextended(id collate "C", 0)'}
-    side = Side(sql.SQL("t").format(), sql.SQL(hashes.get(key, "uuid_hash_extended(id, 0)")).format(), ())  # type: ignore[arg-type]
-    for parts in (1, 2, 7):
-        shares = [
-            {row for (row,) in extract.source.execute(
-                sql.SQL("select id from t where {}").format(Sample(part, parts).condition(side)))}
-            for part in range(parts)
-        ]  # fmt: skip
-        assert sum(map(len, shares)) == len(set().union(*shares)) == 1000
-        assert min(map(len, shares)) > 1000 / parts / 2
+@pytest.mark.parametrize("settings", [{}, {"mode": "cursor", "cursor": "at"}], ids=["by pages", "by keys"])
+@pytest.mark.parametrize("key", ["integer", "text", "uuid"])
+def test_samples_cut_the_table_into_parts(
+    extract: Extract, monkeypatch: pytest.MonkeyPatch, key: str, settings: dict[str, Any]
+) -> None:
+    choose, conditions = completeness.sample_condition, []
 
+    def recorded(*args: Any, **options: Any) -> sql.Composable:
+        conditions.append(choose(*args, **options))
+        return conditions[-1]
 
-def test_which_sample_comes_next() -> None:
-    assert next_sample(0, loads=5) == Sample(0, 1)
-    assert next_sample(10_000, loads=5) == Sample(0, 1)
-    assert next_sample(10_001, loads=5) == Sample(1, 2)
-    assert [next_sample(35_000, loads=loads).part for loads in range(6)] == [0, 1, 2, 3, 0, 1]
+    monkeypatch.setattr(completeness, "SAMPLE_ROWS", 100)
+    monkeypatch.setattr(completeness, "sample_condition", recorded)
+    number = "n" if key == "integer" else f"md5(n::text)::{key}"
+    extract.run(
+        f"create table t (id {key} primary key, at timestamptz, note text);"
+        f"insert into t select {number}, now(), repeat('x', 90) from generate_series(1, 1000) n"
+    )
+    extract.load(**settings)
+    for _ in range(10):
+        if settings:
+            extract.run("update t set at = now()")
+        extract.load(**settings)
+    shares = [query(extract.source, sql.SQL("select id from t where {}").format(chosen)) for chosen in conditions[1:]]
+    assert len(shares) == 10
+    assert sum(map(len, shares)) == len(set().union(*shares)) == 1000
+    assert 50 < min(map(len, shares)) <= max(map(len, shares)) < 150
 
 
 def test_the_time_of_comparing_is_told_apart(extract: Extract, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,6 +272,7 @@ def test_the_time_of_comparing_is_told_apart(extract: Extract, monkeypatch: pyte
     result = extract.load()
     assert 0 < result.check_seconds < result.seconds
     monkeypatch.setattr(compare, "digest", slow)
+    extract.run("update t set note = 'x' where id = 1")
     result = extract.load()
     load = extract.last_load()
     assert 0.2 <= result.check_seconds < result.seconds

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import psycopg
 from psycopg import sql
 
+from revops.extract.at_once import at_once
 from revops.extract.errors import IncompleteLoadError, TooManyDeletionsError
 from revops.extract.hashing import Hashing, Side, key_text
 from revops.extract.merge import Pipe
@@ -26,25 +28,23 @@ NAMED_KEYS = 5
 
 @dataclass(frozen=True)
 class Digest:
-    """A set of keys in short: how many, and the sum of their hashes; changed: rows that a window would read."""
+    """A set of keys in short: how many, and the sum of their hashes."""
 
     rows: int
     keys: int
-    changed: int | None = None
-
-    def same_keys(self, other: Digest) -> bool:
-        return (self.rows, self.keys) == (other.rows, other.keys)
 
 
-def digest(connection: psycopg.Connection, side: Side, *, changed: sql.Composable | None = None) -> Digest:
-    """Read the digest of one side in one scan; rows that do not count are taken off by their index."""
-    counted = sql.SQL("null::bigint") if changed is None else sql.SQL("count(*) filter (where {})").format(changed)
-    query = sql.SQL("select count(*), coalesce(sum({}), 0), {} from {}").format(side.key, counted, side.table)
+def digest(connection: psycopg.Connection, side: Side) -> Digest:
+    """Read the digest of one side, by the index of its key where that is enough; rows that do not count are taken off.
+
+    Those have an index as well.
+    """
+    query = sql.SQL("select count(*), coalesce(sum({}), 0) from {}").format(side.key, side.table)
     found = _read_digest(connection, query)
     if side.gone is None:
         return found
     gone = _read_digest(connection, query + sql.SQL(" where ") + side.gone)
-    return Digest(found.rows - gone.rows, found.keys - gone.keys, found.changed)
+    return Digest(found.rows - gone.rows, found.keys - gone.keys)
 
 
 def count_live(warehouse: psycopg.Connection, table: sql.Composable) -> int:
@@ -57,18 +57,17 @@ def count_live(warehouse: psycopg.Connection, table: sql.Composable) -> int:
     return int(row[0]) if row else 0
 
 
-def mark_missing(pipe: Pipe, hashing: Hashing | None, wanted: Digest | None) -> int:
+def mark_missing(pipe: Pipe, hashing: Hashing | None, wanted: Digest | None, found: Digest | None) -> int:
     """Mark the rows whose keys the source no longer has; return how many. Does not commit.
 
-    Digests of both sides first; where they differ, digests of buckets of keys; then the keys of the buckets that
-    differ, which are compared one by one in the warehouse. So memory is bounded here, and the cost is that of a scan
-    of the keys on both sides. Without a common hash all keys are moved.
+    wanted, found: the digests of source and raw. Where they differ, digests of buckets of keys are read; then the keys
+    of the buckets that differ, which are compared one by one in the warehouse. So memory is bounded here, and the
+    cost is that of a scan of the keys on both sides. Without a common hash all keys are moved.
     Raises IncompleteLoadError, which names keys, when the source has keys that raw has not.
     """
-    if hashing is None or wanted is None:
+    if hashing is None or wanted is None or found is None:
         return _resolve(pipe, None, None)
-    found = digest(pipe.warehouse, hashing.warehouse)
-    if found.same_keys(wanted):
+    if found == wanted:
         return 0
     buckets = _bucket_count(wanted.rows)
     differing = None
@@ -100,6 +99,11 @@ def differing_rows(pipe: Pipe, hashing: Hashing) -> sql.Composable | None:
     return _in_buckets(hashing.source.key, differing, buckets) if differing else None
 
 
+def digest_both(pipe: Pipe, hashing: Hashing) -> tuple[Digest, Digest]:
+    """Return the digests of source and raw."""
+    return at_once(pipe, lambda: digest(pipe.source, hashing.source), lambda: digest(pipe.warehouse, hashing.warehouse))
+
+
 def require_few_deletions(pipe: Pipe, *, deleted: int, live: int, most_share: float, accepted: bool) -> None:
     """Raise TooManyDeletionsError when a run would mark more than a share of the live rows deleted, unless accepted."""
     if accepted or deleted <= max(UNASKED_DELETIONS, most_share * live):
@@ -117,18 +121,17 @@ def _bucket_count(rows: int) -> int:
 
 
 def _differing_buckets(pipe: Pipe, hashing: Hashing, buckets: int, *, with_values: bool = False) -> list[int]:
-    wanted = _read_buckets(pipe.source, hashing.source, buckets, with_values=with_values)
-    found = _read_buckets(pipe.warehouse, hashing.warehouse, buckets, with_values=with_values)
+    read = partial(_read_buckets, buckets=buckets, with_values=with_values)
+    wanted, found = at_once(
+        pipe, lambda: read(pipe.source, hashing.source), lambda: read(pipe.warehouse, hashing.warehouse)
+    )
     return [bucket for bucket in wanted.keys() | found.keys() if wanted.get(bucket) != found.get(bucket)]
 
 
 def _read_buckets(
     connection: psycopg.Connection, side: Side, buckets: int, *, with_values: bool
 ) -> dict[int, tuple[int, int, int]]:
-    values: sql.Composable = sql.SQL("0::bigint")
-    if with_values:
-        hashes = sql.SQL(", ").join(value for _, value in side.columns)
-        values = sql.SQL('hashtextextended(row({})::text collate "C", 0)').format(hashes)
+    values = side.row if with_values else sql.SQL("0::bigint")
     # Offset 0 keeps the planner from computing the key's hash twice.
     rows_of = sql.SQL("select {} as key, {} as content from {}").format(side.key, values, side.table)
     group = sql.SQL(
@@ -151,7 +154,7 @@ def _read_digest(connection: psycopg.Connection, query: sql.Composed) -> Digest:
     row = connection.execute(query).fetchone()
     if row is None:
         raise AssertionError("an aggregate returns a row")
-    return Digest(int(row[0]), int(row[1]), None if row[2] is None else int(row[2]))
+    return Digest(int(row[0]), int(row[1]))
 
 
 def _in_buckets(key: sql.Composable, differing: list[int], buckets: int) -> sql.Composed:
@@ -175,7 +178,8 @@ def _resolve(pipe: Pipe, in_source: sql.Composable | None, in_raw: sql.Composabl
     stream_rows(pipe.source, query, pipe.warehouse, sql.SQL("{} ({})").format(KEYS, key))
     pipe.warehouse.execute(sql.SQL("analyze {}").format(KEYS))
     same = sql.SQL(" and ").join(sql.SQL("k.{0} = t.{0}").format(sql.Identifier(name)) for name in relation.key)
-    # The candidates are chosen by their key before _deleted_at is looked at: see hashing.Side.chosen.
+    # The candidates are chosen by their key before _deleted_at is looked at: it is the last column, and in one WHERE
+    # with the key the server would unpack every row to its end.
     marked = pipe.warehouse.execute(
         sql.SQL(
             "update {raw} as r set _deleted_at = now(), _loaded_at = now(), _load_id = {load_id} from"

@@ -9,8 +9,16 @@ from typing import Literal
 import psycopg
 from psycopg import errors, sql
 
-from revops.extract.catalog import METADATA_COLUMNS, Relation, without_modifier
+from revops.extract.catalog import Relation, without_modifier
 from revops.extract.errors import SchemaFrozenError
+from revops.extract.raw_table import (
+    RawTable,
+    add_raw_key,
+    as_type,
+    read_raw_columns,
+    read_raw_key,
+    read_raw_table,
+)
 from revops.extract.shape import blind_index_name
 
 Strictness = Literal["evolve", "freeze", "ignore"]
@@ -43,18 +51,6 @@ class Change:
         what = self.change.replace("_", " ") + (f' "{self.column}"' if self.column else "")
         types = [declared for declared in (self.type_before, self.type_after) if declared]
         return what + (f" ({' -> '.join(types)})" if types else "")
-
-
-@dataclass(frozen=True)
-class RawTable:
-    """A table of schema raw: its name there, and the types of its source columns, dropped ones included."""
-
-    name: str
-    types: dict[str, str]
-
-    @property
-    def identifier(self) -> sql.Identifier:
-        return sql.Identifier("raw", self.name)
 
 
 def wider_type(raw: str, source: str) -> str:
@@ -196,7 +192,7 @@ def _apply(warehouse: psycopg.Connection, target: sql.Identifier, relation: Rela
     """Alter raw and return what was done."""
     name = sql.Identifier(change.column or "")
     if change.change == "column_added":
-        warehouse.execute(sql.SQL("alter table {} add column {} {}").format(target, name, _type(change.type_after)))
+        warehouse.execute(sql.SQL("alter table {} add column {} {}").format(target, name, as_type(change.type_after)))
     elif change.change in ("type_widened", "column_returned") and change.type_before != change.type_after:
         return _retype(warehouse, target, change)
     elif change.change == "column_excluded":
@@ -204,7 +200,7 @@ def _apply(warehouse: psycopg.Connection, target: sql.Identifier, relation: Rela
     elif change.change == "column_encrypted":
         warehouse.execute(
             sql.SQL("alter table {0} drop column {1}, add column {1} {2}").format(
-                target, name, _type(change.type_after)
+                target, name, as_type(change.type_after)
             )
         )
     elif change.change == "key_changed":
@@ -218,26 +214,11 @@ def _retype(warehouse: psycopg.Connection, target: sql.Identifier, change: Chang
     name = sql.Identifier(change.column or "")
     try:
         with warehouse.transaction():
-            warehouse.execute(statement.format(target, name, _type(change.type_after)))
+            warehouse.execute(statement.format(target, name, as_type(change.type_after)))
     except errors.DatetimeFieldOverflow:
-        warehouse.execute(statement.format(target, name, _type("text")))
+        warehouse.execute(statement.format(target, name, as_type("text")))
         return replace(change, type_after="text")
     return change
-
-
-def read_raw_table(warehouse: psycopg.Connection, table: str) -> RawTable:
-    """Return a raw table as the warehouse's catalogue has it."""
-    return RawTable(table, read_raw_columns(warehouse, table))
-
-
-def read_raw_columns(warehouse: psycopg.Connection, table: str) -> dict[str, str]:
-    """Return type by name of a raw table's source columns in their order; empty when there is no such table."""
-    rows = warehouse.execute(
-        "select attname, format_type(atttypid, atttypmod) from pg_attribute "
-        "where attrelid = to_regclass(format('raw.%%I', %s::text)) and attnum > 0 and not attisdropped order by attnum",
-        (table,),
-    ).fetchall()
-    return {name: declared for name, declared in rows if name not in METADATA_COLUMNS}
 
 
 def record_changes(
@@ -268,50 +249,6 @@ def record_changes(
         )
 
 
-def create_raw_table(
-    warehouse: psycopg.Connection, target: sql.Identifier, relation: Relation, *, load_id: int
-) -> None:
-    """Create a table for the relation's rows, without its key, with indexes on what later loads change and delete.
-
-    Both indexes leave out the rows of the load that fills the table: what that costs is looking at each row's last
-    columns, once. Who looks for the rows since a later load (`_load_id > 4711`, as a constant) finds them by the first.
-    Does not commit.
-    """
-    columns: list[sql.Composable] = [
-        sql.SQL("{} {}").format(sql.Identifier(column.name), _type(column.type)) for column in relation.columns
-    ]
-    columns += [
-        sql.SQL("_loaded_at timestamptz not null default now()"),
-        sql.SQL("_load_id bigint not null"),
-        sql.SQL("_deleted_at timestamptz"),
-    ]
-    warehouse.execute(sql.SQL("create table {} ({})").format(target, sql.SQL(", ").join(columns)))
-    warehouse.execute(sql.SQL("create index on {} (_load_id) where _load_id > {}").format(target, sql.Literal(load_id)))
-    warehouse.execute(sql.SQL("create index on {} (_deleted_at) where _deleted_at is not null").format(target))
-
-
-def add_raw_key(warehouse: psycopg.Connection, target: sql.Identifier, relation: Relation) -> None:
-    """Add the primary key, if there is one. Does not commit.
-
-    After the rows, which come in any order: one sort is cheaper than a search for the place of each.
-    """
-    if relation.key:
-        key = sql.SQL(", ").join(map(sql.Identifier, relation.key))
-        warehouse.execute(sql.SQL("alter table {} add primary key ({})").format(target, key))
-
-
-def read_raw_key(warehouse: psycopg.Connection, table: str) -> tuple[str, ...]:
-    """Return the columns of a raw table's primary key in key order; empty when it has none."""
-    rows = warehouse.execute(
-        "select a.attname from pg_index i "
-        "cross join unnest(i.indkey::int2[]) with ordinality as k (attnum, position) "
-        "join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum "
-        "where i.indisprimary and i.indrelid = to_regclass(format('raw.%%I', %s::text)) order by k.position",
-        (table,),
-    ).fetchall()
-    return tuple(name for (name,) in rows)
-
-
 def _change_key(warehouse: psycopg.Connection, target: sql.Identifier, relation: Relation) -> None:
     warehouse.execute(sql.SQL("delete from {}").format(target))
     row = warehouse.execute(
@@ -326,16 +263,7 @@ def _change_key(warehouse: psycopg.Connection, target: sql.Identifier, relation:
             warehouse.execute(
                 sql.SQL("alter table {} alter column {} drop not null").format(target, sql.Identifier(name))
             )
-    if relation.key:
-        key = sql.SQL(", ").join(map(sql.Identifier, relation.key))
-        warehouse.execute(sql.SQL("alter table {} add primary key ({})").format(target, key))
-
-
-def _type(declared: str | None) -> sql.SQL:
-    # The type comes from format_type() of a built-in type or is `text`: PostgreSQL's own spelling, never a user's.
-    if declared is None:
-        raise AssertionError("a column has a type")
-    return sql.SQL(declared)
+    add_raw_key(warehouse, target, relation)
 
 
 def _columns_after(warehouse: psycopg.Connection, table: str, last: str) -> set[str]:

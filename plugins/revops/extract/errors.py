@@ -41,7 +41,3 @@ class GaveWayError(TryAgainError):
 
 class SnapshotGoneError(TryAgainError):
     """A snapshot can't be read in any more, because the session that exported it has ended."""
-
-
-class NotDurableError(TryAgainError):
-    """The source does not bring its log to disk."""

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 from revops.extract import merge, periods, ranges
 from revops.extract.catalog import Relation, read_relation
-from revops.extract.drift import Change, RawTable, add_raw_key, create_raw_table
-from revops.extract.durability import written_position
+from revops.extract.drift import Change
+from revops.extract.durability import durable_horizon, read_written
 from revops.extract.errors import TableChangedError
 from revops.extract.hashing import plan_hashing
 from revops.extract.job import Job, Outcome
 from revops.extract.ledger import record_schema, require_own
 from revops.extract.merge import Merged, Pipe
+from revops.extract.raw_table import RawTable, add_raw_key, create_raw_table
 from revops.extract.reading import Begin, beginner
 from revops.extract.settle import count_source, settle
 from revops.extract.snapshot import exported_snapshot
@@ -35,7 +36,7 @@ def first_load(job: Job, relation: Relation) -> Outcome:
     if ranges.wants_ranges(job.source, relation, above_mb=job.order.config.ranged_above_mb):
         return _in_ranges(job, pipe)
     ranges.forget(job.warehouse, job.ledger)
-    create_raw_table(job.warehouse, raw.identifier, relation, load_id=job.ledger.load_id)
+    create_raw_table(job.warehouse, raw.identifier, relation)
     moved = merge.fill_table(pipe, raw.identifier, freeze=True)
     merged = Merged(moved.rows, moved.rows, bytes=moved.bytes)
     job.ledger.enter("indexing")
@@ -55,11 +56,12 @@ def _in_ranges(job: Job, pipe: Pipe) -> Outcome:
         relation = replace(pipe.relation, rows=found.rows, pages=found.pages)
         pipe = replace(pipe, relation=relation)
         horizon, file = read_horizon(job.source, relation), ranges.read_file(job.source, relation)
-        job.position = written_position(job.source)
+        job.written = read_written(job.source)
+        resumable = durable_horizon(job.source, horizon, job.written)
         job.source.rollback()
         reader = ranges.RangeReader(job.route, begin, pipe, job.ledger)
         read = ranges.load_ranges(
-            reader, horizon=horizon, file=file, workers=order.table.workers, range_mb=order.config.range_mb
+            reader, horizon=resumable, file=file, workers=order.table.workers, range_mb=order.config.range_mb
         )
         _begin_again(job, begin, relation)
     require_own(job.warehouse, job.ledger)
@@ -77,7 +79,7 @@ def _in_ranges(job: Job, pipe: Pipe) -> Outcome:
 
 
 def _finish(job: Job, pipe: Pipe, merged: Merged, horizon: Horizon) -> Outcome:
-    hashing = plan_hashing(pipe.source, pipe.warehouse, pipe.relation, pipe.raw)
+    hashing = plan_hashing(pipe.source, pipe.warehouse, pipe.relation, pipe.raw, is_first=True)
     if pipe.relation.key or hashing is not None:
         deleted, source_rows = settle(job, pipe, hashing)
     else:

@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 from revops.extract.catalog import Column, Relation, without_modifier
-from revops.extract.drift import RawTable
+from revops.extract.raw_table import RawTable
 
 INTEGERS = frozenset({"smallint", "integer", "bigint"})
 _TEXTS = frozenset({"text", "character varying"})
@@ -20,7 +20,8 @@ _SHORT_FLOATS_SINCE = 120000
 _FLOATS = frozenset({"real", "double precision"})
 _PROBE = (
     "select hashint8extended(9007199254740993, 7), hashtextextended('Zürich €', 7), "
-    "hash_numeric_extended(12.50, 7), uuid_hash_extended('6f9619ff-8b86-d011-b42d-00cf4fc964ff', 7)"
+    "hash_numeric_extended(12.50, 7), hash_array_extended(array[-1, null]::bigint[], 7), "
+    "uuid_hash_extended('6f9619ff-8b86-d011-b42d-00cf4fc964ff', 7)"
 )
 
 
@@ -38,14 +39,15 @@ class Side:
     columns: tuple[tuple[str, sql.Composed], ...]
     gone: sql.SQL | None = None
 
-    def chosen(self, condition: sql.Composable) -> sql.Composed:
-        """Return what stands after FROM to get the rows that count and fulfil a condition on their key.
+    @property
+    def hashes(self) -> sql.Composed:
+        """An array of the columns' hashes."""
+        return sql.SQL("array[{}]::bigint[]").format(sql.SQL(", ").join(value for _, value in self.columns))
 
-        _deleted_at is the last column of raw: in one WHERE with the key it would make the server unpack every row
-        to its end, which costs more than all the rest. So the rows are chosen first.
-        """
-        inner = sql.SQL("(select * from {} where {} offset 0) as chosen").format(self.table, condition)
-        return inner if self.gone is None else inner + sql.SQL(" where not ({})").format(self.gone)
+    @property
+    def row(self) -> sql.Composed:
+        """A bigint for all columns that can be compared."""
+        return sql.SQL("hash_array_extended({}, 0)").format(self.hashes)
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,17 @@ class Hashing:
 
 
 def plan_hashing(
-    source: psycopg.Connection, warehouse: psycopg.Connection, relation: Relation, raw: RawTable
+    source: psycopg.Connection,
+    warehouse: psycopg.Connection,
+    relation: Relation,
+    raw: RawTable,
+    *,
+    is_first: bool = False,
 ) -> Hashing | None:
     """Return how both servers hash the table's rows alike; None when they do not: then keys have to be moved.
 
-    They are asked, not trusted: encodings, versions and processors may differ.
+    is_first: no row of raw can be marked deleted, and no index would tell so at once. The servers are asked, not
+    trusted: encodings, versions and processors may differ.
     """
     if not _agree(source, warehouse):
         return None
@@ -82,7 +90,7 @@ def plan_hashing(
             sql.Composed([raw.identifier]),
             _key(relation, raw, in_source=False),
             tuple((column.name, _hash(as_text(column.name))) for column in comparable),
-            gone=sql.SQL("_deleted_at is not null"),
+            gone=None if is_first else sql.SQL("_deleted_at is not null"),
         ),
     )
 

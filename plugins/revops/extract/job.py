@@ -11,9 +11,10 @@ from datetime import datetime
 import psycopg
 
 from revops.extract.catalog import Relation
-from revops.extract.drift import RawTable
+from revops.extract.durability import Written
 from revops.extract.ledger import Ledger
 from revops.extract.merge import Merged, Pipe
+from revops.extract.raw_table import RawTable
 from revops.extract.sessions import Route
 from revops.extract.snapshot import SharedSnapshot
 from revops.extract.window import Window
@@ -46,8 +47,8 @@ class Order:
 class Job:
     """A load's sessions and findings.
 
-    snapshot: the one that is read in, None for one of its own. bound: where a cursor may go on next time. position: how
-    far the source's log must be on disk before the watermark may be trusted.
+    snapshot: the one that is read in, None for one of its own. bound: where a cursor may go on next time. written: how
+    far the source's log had come after the snapshot.
     """
 
     order: Order
@@ -57,7 +58,7 @@ class Job:
     ledger: Ledger
     snapshot: SharedSnapshot | None
     bound: datetime | None = None
-    position: str | None = None
+    written: Written | None = None
     window: Window = field(default_factory=lambda: Window(None))
     loads: int = 0
     is_compared: bool = False

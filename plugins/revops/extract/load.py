@@ -10,8 +10,8 @@ import structlog
 from psycopg import sql
 
 from revops.errors import is_transient
-from revops.extract.drift import Change, read_raw_columns
-from revops.extract.durability import wait_until_durable, written_position
+from revops.extract.drift import Change
+from revops.extract.durability import read_written
 from revops.extract.errors import ExtractError, TableMissingError
 from revops.extract.first_load import first_load
 from revops.extract.giving_way import giving_way
@@ -19,6 +19,7 @@ from revops.extract.job import Job, Order
 from revops.extract.ledger import Ledger, close_load, open_load, record_schema, require_own, was_absent
 from revops.extract.next_load import next_load
 from revops.extract.ranges import forget
+from revops.extract.raw_table import read_raw_columns
 from revops.extract.reading import begin_reading
 from revops.extract.sessions import Route
 from revops.extract.shape import shape_relation
@@ -113,7 +114,7 @@ def _run(job: Job) -> LoadResult:
     if found is None:
         job.source.rollback()
         return _close_absent(job)
-    job.position = written_position(job.source)
+    job.written = read_written(job.source)
     relation = shape_relation(found, order.config, order.table)
     if relation.sensitive and order.keyring is None:
         raise ExtractError(
@@ -123,7 +124,6 @@ def _run(job: Job) -> LoadResult:
     job.ledger.expected_rows = relation.rows
     is_known = bool(read_raw_columns(job.warehouse, order.config.raw_table(order.table)))
     outcome = next_load(job, relation) if is_known else first_load(job, relation)
-    wait_until_durable(job.source, job.position)
     job.source.commit()
     merged = outcome.merged
     result = LoadResult(

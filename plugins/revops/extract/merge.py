@@ -8,10 +8,10 @@ import psycopg
 from psycopg import sql
 
 from revops.extract.catalog import Relation
-from revops.extract.drift import RawTable
 from revops.extract.encryption import RowEncryptor
 from revops.extract.errors import ExtractError
 from revops.extract.formats import agreed_format
+from revops.extract.raw_table import RawTable
 from revops.extract.stream import Format, Progress, Rewrite, Streamed, stream_rows
 from revops.keyring import Keyring
 

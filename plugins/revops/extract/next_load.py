@@ -10,11 +10,12 @@ from psycopg import sql
 
 from revops.extract import compare, completeness, merge, periods
 from revops.extract.catalog import Relation
-from revops.extract.drift import Change, align_raw_table, read_raw_key
+from revops.extract.drift import Change, align_raw_table
 from revops.extract.hashing import Hashing, plan_hashing
 from revops.extract.job import Job, Outcome
 from revops.extract.ledger import read_watermark, record_schema, was_absent
 from revops.extract.merge import Merged, Pipe
+from revops.extract.raw_table import index_changes, read_raw_key
 from revops.extract.settle import count_source, require_few_deletions, settle
 from revops.extract.watermark import save
 from revops.extract.window import Horizon, Window, plan_window, read_horizon
@@ -40,12 +41,20 @@ def next_load(job: Job, relation: Relation) -> Outcome:
     if was_absent(job.warehouse, job.ledger):
         changes.append(Change("table_returned"))
     record_schema(job.warehouse, job.ledger, changes)
+    index_changes(job.warehouse, raw, load_id=job.ledger.load_id)
     horizon = read_horizon(job.source, relation)
     saved = read_watermark(job.warehouse, job.ledger)
     job.loads = int((saved or {}).get("loads", 0))
     job.window = _plan(job, relation, saved=saved, changes=changes, horizon=horizon)
     pipe = job.pipe(relation, raw)
-    job.ledger.enter("reading", full_read_reason=job.window.reason, expected_rows=relation.rows, format=pipe.form)
+    # How many rows a window holds is known when they have been read.
+    job.ledger.expected_rows = relation.rows if job.window.is_full else 0
+    job.ledger.enter(
+        "reading",
+        full_read_reason=job.window.reason,
+        expected_rows=job.ledger.expected_rows or None,
+        format=pipe.form,
+    )
     outcome = _load(job, pipe, plan_hashing(pipe.source, pipe.warehouse, relation, raw), saved)
     if is_rekeyed:
         require_few_deletions(job, pipe, deleted=live - outcome.merged.inserted, live=live)
@@ -75,17 +84,8 @@ def _plan(
 
 
 def _by_key(job: Job, pipe: Pipe, hashing: Hashing | None) -> Outcome:
-    """Modes xid and full: one scan tells what changed and which keys there are; where nothing changed it is the only
-    one."""
-    wanted = None
-    if hashing is not None:
-        wanted = compare.digest(pipe.source, hashing.source, changed=job.window.changed)
-    merged = Merged()
-    if wanted is None or wanted.changed is None or wanted.changed > 0:
-        if wanted is not None:
-            job.ledger.expect(wanted.rows if wanted.changed is None else wanted.changed)
-        merged = _merge(job, pipe, job.window.condition)
-    return Outcome(merged, *settle(job, pipe, hashing, wanted=wanted))
+    """Modes xid and full: one scan of the source finds what to read; keys are compared by their indexes then."""
+    return Outcome(_merge(job, pipe, job.window.condition), *settle(job, pipe, hashing))
 
 
 def _by_cursor(job: Job, pipe: Pipe, hashing: Hashing | None, saved: dict[str, Any] | None) -> Outcome:
@@ -96,8 +96,9 @@ def _by_cursor(job: Job, pipe: Pipe, hashing: Hashing | None, saved: dict[str, A
         return Outcome(merged, *settle(job, pipe, hashing))
     if hashing is not None:
         with job.checking("checking"):
-            sample = completeness.next_sample(merged.read, loads=job.loads)
-            completeness.require_same_values(pipe, hashing, sample, window=job.window.condition)
+            completeness.require_same_values(
+                pipe, hashing, rows=merged.read, loads=job.loads, window=job.window.condition
+            )
     return Outcome(merged, 0, None)
 
 
@@ -169,10 +170,12 @@ def _without_key(job: Job, pipe: Pipe, hashing: Hashing | None) -> Outcome:
 def _require_same_content(job: Job, pipe: Pipe, hashing: Hashing | None) -> None:
     if hashing is not None:
         with job.checking("checking"):
-            completeness.require_same_values(pipe, hashing, completeness.Sample(0, 1))
+            completeness.require_same_values(pipe, hashing, rows=0, loads=job.loads)
 
 
 def _merge(job: Job, pipe: Pipe, condition: sql.Composable | None) -> Merged:
     staged = merge.stage_rows(pipe, condition=condition)
+    if not staged.rows:
+        return Merged()
     job.ledger.enter("merging")
     return merge.merge_staged(pipe, staged)

@@ -8,6 +8,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from revops.extract.at_once import at_once
 from revops.extract.catalog import Relation
 from revops.extract.errors import ExtractError
 from revops.extract.hashing import Hashing, Side, as_text, stored_text
@@ -59,8 +60,11 @@ def find_restated(pipe: Pipe, hashing: Hashing, columns: tuple[str, ...], *, cha
     where its keys are the same.
     """
     in_source, in_raw = _texts(pipe, columns, in_source=True), _texts(pipe, columns, in_source=False)
-    wanted = _read_periods(pipe.source, hashing.source, columns, in_source, changed)
-    found = _read_periods(pipe.warehouse, hashing.warehouse, columns, in_raw, sql.SQL("false"))
+    wanted, found = at_once(
+        pipe,
+        lambda: _read_periods(pipe.source, hashing.source, columns, in_source, changed),
+        lambda: _read_periods(pipe.warehouse, hashing.warehouse, columns, in_raw, sql.SQL("false")),
+    )
     nothing = (0, 0, False)
     rows = {
         period: (found.get(period, nothing)[0], wanted.get(period, nothing)[0])

@@ -16,19 +16,17 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from revops.extract.catalog import Relation, require_unchanged
-from revops.extract.drift import create_raw_table, read_raw_columns
 from revops.extract.ledger import Ledger, require_own
 from revops.extract.merge import Pipe, fill_table
+from revops.extract.pages import BLOCK_BYTES, has_pages, in_pages
+from revops.extract.raw_table import create_raw_table, read_raw_columns
 from revops.extract.sessions import Route
 from revops.extract.stream import Streamed, agree_on_text
-from revops.extract.window import XID_MASK, XID_SPAN, Horizon
+from revops.extract.window import XID_SPAN, Horizon, written_since
 from revops.naming import fitting_name
 
 log = structlog.get_logger(__name__)
 
-# A range of pages is found without scanning the others from version 14 on.
-RANGES_SINCE = 140000
-BLOCK_BYTES = 8192
 MEBIBYTE = 1 << 20
 
 
@@ -53,12 +51,7 @@ class RangeReader:
 
 def wants_ranges(source: psycopg.Connection, relation: Relation, *, above_mb: int) -> bool:
     """Tell whether a first load should be cut: the table is large, and the server finds pages by number."""
-    return (
-        relation.kind == "r"
-        and source.info.server_version >= RANGES_SINCE
-        and relation.pages > 0
-        and relation.pages * BLOCK_BYTES >= above_mb * MEBIBYTE
-    )
+    return has_pages(source, relation) and relation.pages * BLOCK_BYTES >= above_mb * MEBIBYTE
 
 
 def loading_table(ledger: Ledger) -> sql.Identifier:
@@ -156,7 +149,7 @@ def _resume(
             ranges=len(rows),
         )
     forget(warehouse, ledger)
-    create_raw_table(warehouse, loading_table(ledger), relation, load_id=ledger.load_id)
+    create_raw_table(warehouse, loading_table(ledger), relation)
     return None, []
 
 
@@ -207,13 +200,9 @@ def _load_range(
     require_unchanged(pipe.source, pipe.relation)
     require_own(pipe.warehouse, ledger, shared=True)
     agree_on_text(pipe.warehouse)
-    condition = sql.SQL("ctid >= {}::tid and ctid < {}::tid").format(
-        sql.Literal(f"({first},0)"), sql.Literal(f"({last},0)")
-    )
+    condition = in_pages(first, last)
     if since is not None:
-        condition += sql.SQL(" and not age(xmin) <= age({}::xid)").format(
-            sql.Literal(str(since.oldest_running & XID_MASK))
-        )
+        condition += sql.SQL(" and not ") + written_since(since.oldest_running)
     moved = fill_table(pipe, loading_table(ledger), condition=condition, freeze=False)
     pipe.source.commit()
     pipe.warehouse.execute(

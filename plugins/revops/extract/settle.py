@@ -10,19 +10,19 @@ from revops.extract.job import Job
 from revops.extract.merge import Pipe
 
 
-def settle(job: Job, pipe: Pipe, hashing: Hashing | None, *, wanted: compare.Digest | None = None) -> tuple[int, int]:
+def settle(job: Job, pipe: Pipe, hashing: Hashing | None) -> tuple[int, int]:
     """Mark rows of raw that the source no longer has; return (marked, rows of the source). Does not commit.
 
-    wanted: the source's digest where it is known already. Raises TooManyDeletionsError, IncompleteLoadError.
+    Raises TooManyDeletionsError, IncompleteLoadError.
     """
     with job.checking("comparing"):
-        if hashing is not None and wanted is None:
-            wanted = compare.digest(pipe.source, hashing.source)
-        deleted = compare.mark_missing(pipe, hashing, wanted) if pipe.relation.key else 0
+        wanted = found = None
+        if hashing is not None:
+            wanted, found = compare.digest_both(pipe, hashing)
+        deleted = compare.mark_missing(pipe, hashing, wanted, found) if pipe.relation.key else 0
         require_few_deletions(job, pipe, deleted=deleted)
         if hashing is not None and wanted is not None:
-            sample = completeness.next_sample(wanted.rows, loads=job.loads)
-            completeness.require_same_values(pipe, hashing, sample)
+            completeness.require_same_values(pipe, hashing, rows=wanted.rows, loads=job.loads)
     job.is_compared = True
     return deleted, wanted.rows if wanted is not None else count_source(pipe)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from revops.extract.durability import durable_horizon
 from revops.extract.job import Job
 from revops.extract.ledger import save_watermark
 from revops.extract.window import Horizon, cursor_watermark, xid_watermark
@@ -20,7 +21,7 @@ def save(job: Job, horizon: Horizon, *, saved: dict[str, Any] | None = None) -> 
             raise AssertionError("a cursor's bound is read before its snapshot")
         watermark = cursor_watermark(horizon, job.order.table, job.bound)
     else:
-        watermark = xid_watermark(horizon)
+        watermark = xid_watermark(durable_horizon(job.source, horizon, job.written))
     compared_at = (saved or {}).get("compared_at")
     if job.is_compared:
         row = job.source.execute("select to_char(now() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS')").fetchone()

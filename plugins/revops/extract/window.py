@@ -13,10 +13,10 @@ from revops.extract.catalog import Relation, without_modifier
 from revops.extract.errors import ExtractError
 from revops.sources import Table
 
-# xmin is the low 32 bits of a transaction id, and age() takes differences modulo 2^32.
+# xmin is the low 32 bits of a transaction id.
 XID_MASK = 0xFFFFFFFF
-# Past 2^31 transactions since the last load the 32 bits no longer tell old from new; half of that leaves room for
-# the transactions that begin between the snapshot and age(), which counts from the present.
+_SIGN_BIT = 1 << 31
+# Past 2^31 transactions since the last load the 32 bits no longer tell old from new; this stays well below.
 XID_SPAN = 1 << 30
 _TIMESTAMPS = ("timestamp without time zone", "timestamp with time zone")
 
@@ -97,13 +97,24 @@ def plan_window(relation: Relation, table: Table, *, saved: dict[str, Any] | Non
     return _xid_window(saved, now)
 
 
+def written_since(transaction: int) -> sql.Composed:
+    """Return the condition for rows written by a transaction with this id or by a later one, 2^31 ids on at most.
+
+    The difference modulo 2^32 is not negative. By age(), which takes it too, no server would scan in parallel; and of
+    an equation planners expect few rows, which it takes to scan in parallel as well.
+    """
+    return sql.SQL("((xmin::text::bigint - {}) & {}) = 0").format(
+        sql.Literal(transaction & XID_MASK), sql.Literal(_SIGN_BIT)
+    )
+
+
 def _xid_window(saved: dict[str, Any], now: Horizon) -> Window:
     if saved.get("mode") != "xid":
         return Window(None, "the mode was changed")
     span = now.next - int(saved["oldest_running"])
     if not 0 <= span < XID_SPAN:
         return Window(None, "the last load is too many transactions ago")
-    condition = sql.SQL("age(xmin) <= age({}::xid)").format(sql.Literal(str(saved["oldest_running"] & XID_MASK)))
+    condition = written_since(int(saved["oldest_running"]))
     return Window(condition, changed=condition)
 
 
