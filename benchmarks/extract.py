@@ -1,6 +1,6 @@
 """How fast and how lean the extraction is, beside psql COPY, dlt, sling, ingestr, pandas and GenericTransfer.
 
-Every run of a contender comes with a run of the reference right before it, and what is claimed are ratios of the two:
+Every run of a contender comes with a run of the reference right before it, and what is claimed are ratios of medians:
 other work on the machine hits both. The reference is `psql COPY | psql COPY` in binary format into an equal logged
 table with its primary key: what PostgreSQL itself can do between two servers.
 """

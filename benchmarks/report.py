@@ -20,7 +20,7 @@ from benchmarks.servers import Servers
 
 MEGABYTE = 1024 * 1024
 LEGEND = """
-speed and CPU x are shares of the reference's, which ran right before: 1 is as fast, and as dear. wall s is from the
+speed and CPU x are shares of the reference's, which ran before each run: 1 is as fast, and as dear. wall s is from the
 start of the process to its end; of that, start s: interpreter and imports; load s: the load as it records itself; of
 that, check s: its proof that nothing is missing. CPU s: client and both servers. RSS: the client's processes together.
 """
@@ -88,25 +88,30 @@ class Claim:
 def summarise(runs: Iterable[Run]) -> dict[tuple[str, str], Summary]:
     """Return the medians by section and contender, in the order of the runs; those that never succeeded are left out.
 
-    A ratio is the median of the ratios of pairs: what else went on in the machine hit both of a pair.
+    A ratio is that of two medians, the reference's of the whole section, in which it ran before each run: what else went
+    on in the machine hit both, and a single run of the reference would be no better known than that of a contender.
     """
+    references: dict[str, list[Measured]] = {}
     grouped: dict[tuple[str, str], list[tuple[Run, Measured, Measured]]] = {}
     for run in runs:
         if run.measured is not None and run.reference is not None:
             grouped.setdefault((run.section, run.contender), []).append((run, run.measured, run.reference))
-    return {place: _summary(pairs) for place, pairs in grouped.items()}
+            references.setdefault(run.section, []).append(run.reference)
+    return {place: _summary(pairs, references[place[0]]) for place, pairs in grouped.items()}
 
 
-def _summary(pairs: Sequence[tuple[Run, Measured, Measured]]) -> Summary:
+def _summary(pairs: Sequence[tuple[Run, Measured, Measured]], references: Sequence[Measured]) -> Summary:
     run = pairs[0][0]
+    wall = median(own.wall for _, own, _ in pairs)
+    reference_wall = median(reference.wall for reference in references)
     return Summary(
         run.section,
         run.contender,
         runs=len(pairs),
         rows=run.rows,
-        wall=median(own.wall for _, own, _ in pairs),
-        speed=median(reference.wall / own.wall for _, own, reference in pairs),
-        net_speed=median(reference.wall / (own.wall - run.check) for run, own, reference in pairs),
+        wall=wall,
+        speed=reference_wall / wall,
+        net_speed=reference_wall / median(own.wall - run.check for run, own, _ in pairs),
         start=median(run.start for run, _, _ in pairs),
         load=median(run.load for run, _, _ in pairs),
         check=median(run.check for run, _, _ in pairs),
@@ -115,7 +120,7 @@ def _summary(pairs: Sequence[tuple[Run, Measured, Measured]]) -> Summary:
         target=median(own.target for _, own, _ in pairs),
         cpu=median(own.cpu / max(reference.cpu, 0.01) for _, own, reference in pairs),
         rss=max(own.rss for _, own, _ in pairs) / MEGABYTE,
-        reference_wall=median(reference.wall for _, _, reference in pairs),
+        reference_wall=reference_wall,
         content=", ".join(sorted({run.content for run, _, _ in pairs if run.content})),
     )
 

@@ -12,6 +12,13 @@ TRANSIENT_CLASSES = ("08",)
 TRANSIENT_STATES = frozenset({"57P01", "57P02", "57P03", "53300", "40001", "40P01", "55P03", "25P03"})
 # Out of range, malformed dates and times, text that is no number: these messages quote the value.
 VALUE_STATES = frozenset({"22003", "22007", "22008", "22P02"})
+_STATE_REMEDIES = {
+    "57014": (
+        "somebody cancelled the statement, or it ran into its time-out: look at what slows that server down, or raise "
+        "`statement_timeout_s` of the source in include/sources."
+    ),
+    "53100": "the server's disk is full: free space and run it again. Nothing was half applied.",
+}
 _QUOTED = re.compile(r'["«„“].*["»”“]', re.DOTALL)
 
 _CONNECTION_REMEDIES: tuple[tuple[tuple[str, ...], str], ...] = (
@@ -120,7 +127,7 @@ def explain(error: psycopg.Error, conninfo: str, *, setting: str) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Return an error's class and first message without row values.
+    """Return an error's class and first message without row values, and a remedy where there is one.
 
     DETAIL and CONTEXT lines quote them, and so do the messages about values that do not fit their type.
     """
@@ -128,5 +135,7 @@ def describe(error: BaseException) -> str:
         message = error.diag.message_primary
         if error.sqlstate in VALUE_STATES:
             message = _QUOTED.sub('"..."', message)
-        return f"{type(error).__name__} {error.sqlstate or ''}: {message}".strip()
+        remedy = _STATE_REMEDIES.get(error.sqlstate or "")
+        told = f"{type(error).__name__} {error.sqlstate or ''}: {message}".strip()
+        return f"{told}. Remedy: {remedy}" if remedy else told
     return f"{type(error).__name__}: {error}"
