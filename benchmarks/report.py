@@ -88,8 +88,8 @@ class Claim:
 def summarise(runs: Iterable[Run]) -> dict[tuple[str, str], Summary]:
     """Return the medians by section and contender, in the order of the runs; those that never succeeded are left out.
 
-    A ratio is that of two medians, the reference's of the whole section, in which it ran before each run: what else went
-    on in the machine hit both, and a single run of the reference would be no better known than that of a contender.
+    A ratio is that of two medians; the reference's is that of the whole section, in which it ran before each run: what
+    else went on in the machine hit both, and one run of the reference is no better known than one of a contender.
     """
     references: dict[str, list[Measured]] = {}
     grouped: dict[tuple[str, str], list[tuple[Run, Measured, Measured]]] = {}
@@ -149,7 +149,7 @@ def print_section(console: Console, title: str, runs: Sequence[Run], *, referenc
     references = [run.reference for run in runs if run.reference is not None]
     if references:
         first = Run("", reference, runs[0].rows, None, None)
-        _add(table, _summary([(first, own, own) for own in references]))
+        _add(table, _summary([(first, own, own) for own in references], references))
     for summary in summarise(runs).values():
         _add(table, summary)
     console.print(table)
