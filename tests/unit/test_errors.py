@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -116,6 +117,22 @@ def test_every_family_has_a_remedy(message: str, remedy: str) -> None:
     assert remedy in last
     assert "{" not in last
     assert "hunter2" not in text
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (psycopg.errors.QueryCanceled, "raise `statement_timeout_s` of the source in include/sources"),
+        (psycopg.errors.DiskFull, "free space and run it again"),
+    ],
+)
+def test_a_statement_that_was_ended_says_what_to_do(
+    error: type[psycopg.Error], remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(error, "diag", SimpleNamespace(message_primary="it ended"))
+    text = describe(error("it ended"))
+    assert text.startswith(f"{error.__name__} {error.sqlstate}: it ended. Remedy: ")
+    assert remedy in text
 
 
 def test_the_default_port_is_named() -> None:
