@@ -12,7 +12,7 @@ PEOPLE = (
     "insert into t select 'x', n, 'name ' || n from generate_series(1, 50) n"
 )
 KEY = "CREATE UNIQUE INDEX odoo_t_pkey ON raw.odoo_t USING btree (a, b)"
-LATER = "CREATE INDEX odoo_t__load_id_idx ON raw.odoo_t USING btree (_load_id) WHERE (_load_id >= 2)"
+LATER = "CREATE INDEX odoo_t__load_id_idx ON raw.odoo_t USING btree (_load_id) WHERE (_load_id > 1)"
 DELETED = "CREATE INDEX odoo_t__deleted_at_idx ON raw.odoo_t USING btree (_deleted_at) WHERE (_deleted_at IS NOT NULL)"
 
 

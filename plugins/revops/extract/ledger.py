@@ -218,6 +218,16 @@ def save_watermark(warehouse: psycopg.Connection, ledger: Ledger, watermark: dic
     )
 
 
+def previous_load(warehouse: psycopg.Connection, ledger: Ledger) -> int:
+    """Return the id of the table's last load that was committed; 0 when there is none."""
+    row = warehouse.execute(
+        "select max(load_id) from ops.load where source = %s and table_name = %s and status = 'succeeded' "
+        "and load_id < %s",
+        (ledger.config.source, ledger.table.name, ledger.load_id),
+    ).fetchone()
+    return int(row[0]) if row and row[0] is not None else 0
+
+
 def was_absent(warehouse: psycopg.Connection, ledger: Ledger) -> bool:
     """Tell whether the source lacked the table when it was last looked for."""
     last = warehouse.execute(

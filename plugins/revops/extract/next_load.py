@@ -13,7 +13,7 @@ from revops.extract.catalog import Relation
 from revops.extract.drift import Change, align_raw_table
 from revops.extract.hashing import Hashing, plan_hashing
 from revops.extract.job import Job, Outcome
-from revops.extract.ledger import read_watermark, record_schema, was_absent
+from revops.extract.ledger import previous_load, read_watermark, record_schema, was_absent
 from revops.extract.merge import Merged, Pipe
 from revops.extract.raw_table import index_changes, read_raw_key
 from revops.extract.settle import count_source, require_few_deletions, settle
@@ -41,7 +41,7 @@ def next_load(job: Job, relation: Relation) -> Outcome:
     if was_absent(job.warehouse, job.ledger):
         changes.append(Change("table_returned"))
     record_schema(job.warehouse, job.ledger, changes)
-    index_changes(job.warehouse, raw, load_id=job.ledger.load_id)
+    index_changes(job.warehouse, raw, since=previous_load(job.warehouse, job.ledger))
     horizon = read_horizon(job.source, relation)
     saved = read_watermark(job.warehouse, job.ledger)
     job.loads = int((saved or {}).get("loads", 0))

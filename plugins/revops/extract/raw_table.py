@@ -80,14 +80,14 @@ def add_raw_key(warehouse: psycopg.Connection, target: sql.Identifier, relation:
         warehouse.execute(sql.SQL("alter table {} add primary key ({})").format(target, key))
 
 
-def index_changes(warehouse: psycopg.Connection, raw: RawTable, *, load_id: int) -> None:
-    """Index what this load and later ones write, and what is marked deleted, where that is not done. Does not commit.
+def index_changes(warehouse: psycopg.Connection, raw: RawTable, *, since: int) -> None:
+    """Index what is written after a load, and what is marked deleted, where that is not done. Does not commit.
 
     Not while the table is filled: the server would look at the last columns of every row, which costs 6 % of that load.
-    Who looks for the rows since a load (`_load_id > 4711`, as a constant) finds them by the first index, if that
-    load is not older than the index.
+    Who looks for the rows since a load (`_load_id > 4711`, as a constant) finds them by the first index, unless that
+    load was before the one that the index starts from.
     """
-    _index(warehouse, raw, "_load_id", sql.SQL("_load_id >= {}").format(sql.Literal(load_id)))
+    _index(warehouse, raw, "_load_id", sql.SQL("_load_id > {}").format(sql.Literal(since)))
     _index(warehouse, raw, "_deleted_at", sql.SQL("_deleted_at is not null"))
 
 
