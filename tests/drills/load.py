@@ -90,11 +90,16 @@ class Load:
         """Let a worker that waits go on."""
         self._channel.send(None)
 
-    def signal(self, number: signal.Signals) -> None:
-        os.kill(self.pid, number)
+    def signal(self, number: signal.Signals) -> bool:
+        """Send the worker a signal; False when it had ended by then."""
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            return False
+        return True
 
-    def kill(self) -> None:
-        self.signal(signal.SIGKILL)
+    def kill(self) -> bool:
+        return self.signal(signal.SIGKILL)
 
     def wait(self, *, limit: float = LIMIT_S) -> Outcome:
         """Wait for the worker's end; one that does not end in time is killed and counts as hung."""

@@ -243,6 +243,5 @@ class World:
 
 
 def kill_worker(load: Load) -> bool:
-    """Kill the worker with -9."""
-    load.kill()
-    return True
+    """Kill the worker with -9; False when it had ended by then."""
+    return load.kill()

@@ -16,6 +16,7 @@ import psycopg
 from revops.local.airflow_server import AirflowServer
 from revops.local.paths import state_home
 from revops.local.stack import Stack
+from revops.local.watch import PATIENCE_S
 from revops.sources import Source, Table, load_source
 from tests.drills.databases import HOME, Databases
 from tests.drills.drill import Drill
@@ -24,8 +25,9 @@ from tests.histories.compare import Pair
 from tests.stack import Commands
 
 DAG = "odoo"
-# From the scheduler's death until the run's command must have ended one way or the other.
-LONGEST_S = 150
+# From the scheduler's death until the run's command must have ended one way or the other: Airflow takes its time to
+# call a scheduler dead, and the command to believe it.
+LONGEST_S = PATIENCE_S + 90
 
 _stacks: list[Commands] = []
 
