@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -56,7 +57,7 @@ def test_the_checkpoint_bounds_what_is_not(extract: Extract, superuser: psycopg.
     assert written is not None
     assert written.durable_xid == since
     horizon = Horizon(since + 1, since + 1, "here")
-    lost = replace(written, position=ahead(extract.source))
+    lost = replace(written, position=ahead(extract.source), deadline=time.monotonic() + 0.2)
     assert durable_horizon(extract.reader, horizon, lost) == Horizon(since, since + 1, "here")
 
 
@@ -74,7 +75,7 @@ def test_rows_since_the_checkpoint_are_read_again(
     """Where the log was not on disk when a load ended: what was seen is not trusted to have been before."""
 
     def unwritten(source: psycopg.Connection) -> Written:
-        return Written(ahead(source), since)
+        return Written(ahead(source), since, time.monotonic())
 
     extract.run(PEOPLE)
     checkpoint(extract, superuser)

@@ -70,6 +70,37 @@ def reuse_transaction_ids(world: World) -> None:
     world.settle()
 
 
+def take_back_commits(world: World) -> None:
+    """Cut the source's power right after a load that saw a commit which had not waited for the disk.
+
+    The source has its rows again; raw must not hold on to a deletion that never was.
+    """
+    world.prepare(rows=(300,), loads=0, mode="xid")
+    world.load_twice()
+    # What was written before it is not read again for the crash's sake alone.
+    with world.databases.source.connect("postgres") as connection:
+        connection.execute("checkpoint")
+    load = world.start(pause_at=1)
+    load.wait_for(lambda event: event.what == "waits")
+    with psycopg.connect(world.application.dsn) as connection:
+        connection.execute("set synchronous_commit = off")
+        before = connection.execute("select count(*) from t").fetchone()
+        deleted = connection.execute("delete from t where random() < 0.2").rowcount
+    load.go_on()
+    outcome = load.wait()
+    world.databases.source.cut_power()
+    world.log.append(
+        f"load {outcome}; {deleted} deletions were committed before it without waiting, then the power was cut"
+    )
+    world.judge(outcome)
+    world.restart()
+    with psycopg.connect(world.application.dsn) as connection:
+        after = connection.execute("select count(*) from t").fetchone()
+    world.log.append(f"{before} rows were there before, {after} are now")
+    world.hits += deleted > 0 and before == after
+    world.settle()
+
+
 @contextmanager
 def slow_writer(databases: Databases) -> Iterator[None]:
     """Let the source write what nobody waits for after two seconds instead of a fifth of one: a crash then loses it."""
@@ -108,6 +139,13 @@ DRILLS = (
         "power cut after a load that saw a rollback which was not on disk yet",
         4,
         reuse_transaction_ids,
+        slow_writer,
+    ),
+    Drill(
+        "commits-taken-back",
+        "power cut after a load that saw a commit which was not on disk yet",
+        4,
+        take_back_commits,
         slow_writer,
     ),
 )
