@@ -19,6 +19,15 @@ from revops.sources import Source
 
 Rows = Counter[tuple[str | None, ...]]
 METADATA = {"_loaded_at", "_load_id", "_deleted_at"}
+PEOPLE = (
+    "create table t (id integer primary key, name text, written timestamp default now());"
+    "insert into t (id, name) select n, 'name ' || n from generate_series(1, 10) n"
+)
+# Enough rows that another session can step in while they are read.
+BIG = (
+    "create table t (id integer primary key, text text);"
+    "insert into t select n, md5(n::text) || repeat('x', 300) from generate_series(1, 60000) n"
+)
 OWN_WRITERS = "select backend_xid::text::bigint from pg_stat_activity where datname = current_database()"
 
 
