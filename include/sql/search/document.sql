@@ -1,5 +1,5 @@
 -- Purpose: the texts that search can find.
--- Grain: one row per opportunity and account that is not deleted.
+-- Grain: one row per opportunity and account that is not deleted; an account stands under its leading record's system.
 -- Reads: core.odoo_opportunities, core.ace_opportunities, core.account.
 -- Writes: search.document; documents whose entity is gone are removed.
 -- Privacy: names of companies (never of people), titles and problem descriptions only;
@@ -30,15 +30,15 @@ with texts as (
         stage,
         review_status as status,
         country_code,
-        monthly_spend as amount,
+        monthly_aws_spend as amount,
         target_close_date as close_date
     from core.ace_opportunities
     where deleted_at is null
     union all
     select
         source_system,
-        source_system || '_account' as entity,
-        source_id as entity_id,
+        'account' as entity,
+        account_id as entity_id,
         name as title,
         concat_ws(e'\n', name, industry, domain) as text,
         null as stage,
@@ -77,7 +77,6 @@ select
     status,
     country_code,
     amount,
-    close_date,
-    null as _reject
+    close_date
 from redacted
 where source_system = %(source)s
