@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
+import psycopg
 import structlog
 from airflow.sdk import BaseOperator, Context
 
 from revops.hooks.warehouse import connect_warehouse, warehouse_conninfo
 from revops.operators.failure import failing_fast
+from revops.quality.own_checks import check_core, check_raw
+from revops.quality.own_config import read_own_checks
 from revops.quality.record import record_report, require_gate_open
+from revops.quality.results import ScanReport, describe_result
 from revops.quality.scan import scan_tables
+from revops.quality.source_rows import raw_tables
 from revops.sources import INCLUDE, load_source
 
 log = structlog.get_logger(__name__)
 
 
 class QualityOperator(BaseOperator):
-    """Run the Soda checks of a layer's tables, keep the results in ops, and fail when the gate is shut.
+    """Run the checks of a layer's tables, keep the results in ops, and fail when the gate is shut.
 
-    tables: names in the layer. Without them: all tables of the source that are in raw.
+    tables: names in core. raw needs none: all tables of the source are checked.
     """
 
-    def __init__(self, *, source_name: str, layer: str, tables: list[str] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *, source_name: str, layer: Literal["raw", "core"], tables: list[str] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.source_name = source_name
         self.layer = layer
@@ -30,42 +37,53 @@ class QualityOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         with failing_fast():
-            task = f"check_{self.layer}:{self.source_name}"
-            with connect_warehouse("revops_quality", task=task) as warehouse:
-                tables = self.tables or self._raw_tables(warehouse)
-                report = scan_tables(
-                    warehouse_conninfo("revops_quality", task=task),
-                    layer=self.layer,
-                    source=self.source_name,
-                    tables=tables,
-                    folder=INCLUDE / "soda" / self.layer,
-                )
+            with connect_warehouse("revops_quality", task=self._task) as warehouse:
+                report = self._check(warehouse)
                 record_report(warehouse, report, source=self.source_name, run_id=context["run_id"])
             for result in report.results:
-                if result.outcome != "pass":
+                if result.outcome not in ("pass", "not_applicable"):
                     log.warning(
                         "check",
                         outcome=result.outcome,
                         table=f"{self.layer}.{result.check.table}",
                         check=result.check.name,
-                        value=result.value,
+                        found=describe_result(result.outcome, result.value, result.rows_failed, result.rows_total),
                     )
-            log.info(
-                "checked",
-                layer=self.layer,
-                status=report.status,
-                score=report.score,
-                checks=len(report.results),
-            )
+            facts = {
+                "status": report.status,
+                "gate": report.gate,
+                "score": None if report.score is None else float(report.score),
+                "checks": len(report.applicable),
+                "evaluated": report.evaluated,
+            }
+            log.info("checked", layer=self.layer, **facts, seconds=round(report.seconds, 2))
             require_gate_open(report)
-        return {"status": report.status, "score": report.score, "checks": len(report.results)}
+        return facts
 
-    def _raw_tables(self, warehouse: Any) -> list[str]:
-        config = load_source(self.source_name)
-        wanted = [config.raw_table(table) for table in config.tables]
-        rows = warehouse.execute(
-            "select relname from pg_class where relnamespace = 'raw'::regnamespace and relname = any(%s)",
-            (wanted,),
-        ).fetchall()
-        present = {name for (name,) in rows}
-        return [name for name in wanted if name in present]
+    @property
+    def _task(self) -> str:
+        return f"check_{self.layer}:{self.source_name}"
+
+    def _check(self, warehouse: psycopg.Connection) -> ScanReport:
+        own = read_own_checks(INCLUDE / "soda" / "own.yaml")
+        if self.layer == "raw":
+            tables = raw_tables(warehouse, load_source(self.source_name))
+            # Soda takes its time: no transaction is kept open meanwhile.
+            warehouse.rollback()
+            return self._scan(list(tables)).joined(
+                check_raw(warehouse, source=self.source_name, tables=tables, own=own)
+            )
+        if not self.tables:
+            raise ValueError("the tables of core to check are not named")
+        return self._scan(self.tables).joined(
+            check_core(warehouse, source=self.source_name, tables=self.tables, own=own)
+        )
+
+    def _scan(self, tables: list[str]) -> ScanReport:
+        return scan_tables(
+            warehouse_conninfo("revops_quality", task=self._task),
+            layer=self.layer,
+            source=self.source_name,
+            tables=tables,
+            folder=INCLUDE / "soda" / self.layer,
+        )

@@ -3,126 +3,134 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from psycopg import sql
+import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from revops.quality.checks import Check, read_checks
+from revops.quality.checks import Check, CheckFileError, read_checks
+from revops.quality.results import KEPT_KEYS, CheckResult, ScanReport, judge
+from revops.quality.tables import CheckedTable, read_tables
 
-TIMEOUT_S = 1800
+TIMEOUT_S = 3600
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
+# What Soda's process adds to the checks of each table (soda_process.LIVE_ROWS; that module needs Soda's packages).
+LIVE_ROWS = "__live_rows__"
 
 # Where the views of live rows are; Soda puts it before every table name.
 VIEWS_SCHEMA = "pg_temp"
-
-Outcome = Literal["pass", "warn", "fail", "not_evaluated"]
+READABLE = "the file of checks can be read"
 
 
 class ScanError(RuntimeError):
     """Soda could not be run at all."""
 
 
-@dataclass(frozen=True)
-class CheckResult:
-    """What became of one check; value is Soda's measured number, null where it has none."""
-
-    check: Check
-    outcome: Outcome
-    value: float | None
-
-
-@dataclass(frozen=True)
-class ScanReport:
-    """The results of one scan, one for every declared check, in the order of the files."""
-
-    layer: str
-    results: tuple[CheckResult, ...]
-    errors: str
-    seconds: float
-
-    @property
-    def status(self) -> Literal["passed", "warned", "failed", "error"]:
-        outcomes = {result.outcome for result in self.results}
-        if self.errors or "not_evaluated" in outcomes:
-            return "error"
-        if "fail" in outcomes:
-            return "failed"
-        return "warned" if "warn" in outcomes else "passed"
-
-    @property
-    def evaluated(self) -> int:
-        return sum(result.outcome != "not_evaluated" for result in self.results)
-
-    @property
-    def score(self) -> float | None:
-        """Weighted share of checks passed, 0 to 1; None unless every check was evaluated."""
-        return score(self.results)
-
-
-def score(results: tuple[CheckResult, ...]) -> float | None:
-    """Return the weighted share of passed checks; None when there are none or one was not evaluated."""
-    if not results or any(result.outcome == "not_evaluated" for result in results):
-        return None
-    total = math.fsum(result.check.weight for result in results)
-    return math.fsum(result.check.weight for result in results if result.outcome == "pass") / total
-
-
-def scan_tables(conninfo: str, *, layer: str, source: str, tables: list[str], folder: Path) -> ScanReport:
+def scan_tables(conninfo: str, *, layer: str, source: str, tables: Sequence[str], folder: Path) -> ScanReport:
     """Run the checks of `folder/<table>.yml` for each table that has such a file.
 
     A check sees the live rows only, in core those of the source: a row that is gone from the source neither keeps a
     gate shut nor holds one open, and one source's rows do not stop the other.
 
-    A check that Soda leaves out, or any error of Soda's, makes every check of the tables concerned
-    `not_evaluated`: Soda computes the
-    checks of a table in one query, and when that fails it still reports some of them as passed. Raises ScanError.
+    A check that Soda leaves out, or that has an error, is `not_evaluated`, and so is a file that can't be read; neither
+    hides the results of others. A check that `needs` a column that is not there is `not_applicable`. Raises ScanError.
     """
-    files = [path for table in tables if (path := folder / f"{table}.yml").exists()]
-    declared = [check for path in files for check in read_checks(path)]
     started = time.monotonic()
-    nothing: dict[str, Any] = {"exit_code": 0, "checks": [], "errors": ""}
-    raw = _run_soda(conninfo, layer=layer, source=source, tables=tables, files=files) if files else nothing
-    found = {(item["table"], item["name"]): item for item in raw["checks"]}
-    broken = {check.table for check in declared if found.get((check.table, check.name), {}).get("outcome") is None}
-    if raw["exit_code"] >= 3 and not broken:
-        broken = {check.table for check in declared}
-    results = tuple(_result(check, found, broken) for check in declared)
-    return ScanReport(layer, results, raw["errors"], time.monotonic() - started)
+    declared, results, errors = _read_files(tables, folder)
+    if not declared:
+        return ScanReport(layer, tuple(results), "\n".join(errors), time.monotonic() - started)
+    with psycopg.connect(conninfo) as connection:
+        found = read_tables(connection, layer=layer, names=tables)
+    asked = {
+        table: [check for check in checks if _is_applicable(check, found) and not _is_proved(check, found)]
+        for table, checks in declared.items()
+    }
+    answers = _run_soda(conninfo, layer=layer, source=source, found=found, asked=asked)
+    for table, checks in declared.items():
+        answer = answers.get(table, {"checks": [], "errors": []})
+        errors += [f"{table}: {line}" for line in answer["errors"]]
+        by_name = {item["name"]: item for item in answer["checks"]}
+        rows = by_name.get(LIVE_ROWS, {}).get("value")
+        results += [_result(check, by_name, found, None if rows is None else int(rows)) for check in checks]
+    return ScanReport(layer, tuple(results), "\n".join(errors), time.monotonic() - started)
 
 
-def _result(check: Check, found: dict[tuple[str, str], dict[str, Any]], broken: set[str]) -> CheckResult:
-    if check.table in broken:
-        return CheckResult(check, "not_evaluated", None)
-    item = found[check.table, check.name]
-    value = item["value"]
-    number = float(value) if isinstance(value, int | float) else None
-    if item["outcome"] == "pass":
-        return CheckResult(check, "pass", number)
-    is_critical = check.severity == "critical" and item["outcome"] == "fail"
-    return CheckResult(check, "fail" if is_critical else "warn", number)
+def _read_files(tables: Sequence[str], folder: Path) -> tuple[dict[str, list[Check]], list[CheckResult], list[str]]:
+    """Return the checks by table, and for each file that can't be read a check that says so, with its error."""
+    declared: dict[str, list[Check]] = {}
+    unreadable, errors = [], []
+    for table in tables:
+        path = folder / f"{table}.yml"
+        if not path.exists():
+            continue
+        try:
+            declared[table] = read_checks(path)
+        except CheckFileError as error:
+            remedy = "Correct the file, and run again."
+            check = Check(table, READABLE, str(path), "validity", "critical", 1.0, remedy)
+            unreadable.append(CheckResult(check, "not_evaluated"))
+            errors.append(str(error))
+    return declared, unreadable, errors
 
 
-def _live_rows(layer: str, table: str, source: str) -> str:
-    """Return the statement that puts the rows to check before a table, as a temporary view of its name."""
-    condition: sql.Composable = sql.SQL("_deleted_at is null")
-    if layer == "core":
-        condition = sql.SQL("deleted_at is null and source_system = {}").format(sql.Literal(source))
-    view = sql.SQL("create temp view {} as select * from {} where {}").format(
-        sql.Identifier(table), sql.Identifier(layer, table), condition
+def _is_applicable(check: Check, found: dict[str, CheckedTable]) -> bool:
+    """Tell whether the columns are there that the check's source may lack."""
+    for needed in check.needs:
+        table, _, column = needed.rpartition(".")
+        known = found.get(table or check.table)
+        # A table that should be there and is not must not make its own checks vanish.
+        if known is None and not table:
+            return True
+        if known is None or column not in known.columns:
+            return False
+    return True
+
+
+def _is_proved(check: Check, found: dict[str, CheckedTable]) -> bool:
+    return check.table in found and found[check.table].proves(check)
+
+
+def _result(
+    check: Check, answers: dict[str, dict[str, Any]], found: dict[str, CheckedTable], rows: int | None
+) -> CheckResult:
+    if not _is_applicable(check, found):
+        return CheckResult(check, "not_applicable")
+    if _is_proved(check, found):
+        return judge(check, is_passed=True, value=0, rows_total=rows, rows_failed=0)
+    item = answers.get(check.name)
+    if item is None or item["outcome"] is None:
+        return CheckResult(check, "not_evaluated")
+    failed = item["rows_failed"]
+    result = judge(
+        check,
+        is_passed=item["outcome"] == "pass",
+        value=item["value"],
+        rows_total=None if failed is None else rows,
+        rows_failed=failed,
+        keys=item["keys"],
     )
-    return view.as_string(None)
+    if item["outcome"] == "warn" and result.outcome == "fail":
+        # The check itself says at which number it only warns.
+        return CheckResult(check, "warn", result.value, result.rows_total, result.rows_failed, result.keys)
+    return result
 
 
-def _run_soda(conninfo: str, *, layer: str, source: str, tables: list[str], files: list[Path]) -> dict[str, Any]:
+def _run_soda(
+    conninfo: str,
+    *,
+    layer: str,
+    source: str,
+    found: dict[str, CheckedTable],
+    asked: dict[str, list[Check]],
+) -> dict[str, Any]:
+    """Return what Soda found, by table."""
     libpq = {key: str(value) for key, value in conninfo_to_dict(conninfo).items() if value is not None}
     data_source = {
         "type": "postgres",
@@ -139,9 +147,10 @@ def _run_soda(conninfo: str, *, layer: str, source: str, tables: list[str], file
         request = {
             "name": layer,
             "libpq": libpq,
-            "views": [_live_rows(layer, table, source) for table in tables],
+            "views": [table.view(source).as_string(None) for table in found.values()],
             "data_source": data_source,
-            "files": [str(path.resolve()) for path in files],
+            "tables": [_requested(table, checks, found) for table, checks in asked.items()],
+            "kept_keys": KEPT_KEYS,
             "output": str(output),
         }
         environment = {
@@ -152,18 +161,30 @@ def _run_soda(conninfo: str, *, layer: str, source: str, tables: list[str], file
             "PYTHON_DOTENV_DISABLED": "1",
             "PYTHONWARNINGS": "ignore",
         }
-        process = subprocess.run(
-            [sys.executable, "-m", "revops.quality.soda_process"],
-            input=json.dumps(request),
-            capture_output=True,
-            text=True,
-            env=environment,
-            cwd=scratch,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
+        try:
+            process = subprocess.run(
+                [sys.executable, "-m", "revops.quality.soda_process"],
+                input=json.dumps(request),
+                capture_output=True,
+                text=True,
+                env=environment,
+                cwd=scratch,
+                timeout=TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise ScanError(f"Soda did not end within {TIMEOUT_S} s and was stopped; nothing was checked") from None
         if process.returncode != 0 or not output.exists():
-            tail = "\n".join((process.stderr or process.stdout).splitlines()[-10:])
-            raise ScanError(f"Soda ended with code {process.returncode} and no results:\n{tail}")
-        results: dict[str, Any] = json.loads(output.read_text())
+            # Only the last line, which is the error's: what Soda prints holds its queries.
+            told = (process.stderr.strip().splitlines() or ["no message"])[-1]
+            raise ScanError(f"Soda ended with code {process.returncode} and no results: {told}")
+        results: dict[str, Any] = json.loads(output.read_text())["tables"]
         return results
+
+
+def _requested(table: str, checks: list[Check], found: dict[str, CheckedTable]) -> dict[str, Any]:
+    return {
+        "name": table,
+        "key": list(found[table].key) if table in found else [],
+        "checks": [{"name": check.name, "line": check.line, "settings": dict(check.settings)} for check in checks],
+    }
