@@ -23,10 +23,21 @@ from revops.warehouse_setup import read_migrations, set_up_warehouse
 from tests.stack import Commands
 
 ROOT = Path(__file__).resolve().parents[1]
+# Each process of pytest-xdist has a server of its own: a transaction of a neighbour would hold back its horizon.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
+# Airflow writes its configuration where it is imported for the first time in a process.
+os.environ.setdefault("AIRFLOW_HOME", str(state_home() / f"test-airflow-{WORKER}"))
 MIGRATIONS = ROOT / "include" / "sql" / "migrations"
 TEMPLATE = "warehouse_template"
 
 _numbers = itertools.count()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of the whole stack in one process: they share it, and its night."""
+    for item in items:
+        if item.get_closest_marker("e2e") or item.get_closest_marker("web"):
+            item.add_marker(pytest.mark.xdist_group("stack"))
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +48,9 @@ def passwords() -> dict[str, str]:
 @pytest.fixture(scope="session")
 def postgres(passwords: dict[str, str]) -> Iterator[EmbeddedPostgres]:
     """A running embedded server of the tests' own, with the logins of the stack."""
-    server = EmbeddedPostgres(state_home() / "test-postgres", state_home() / "postgres-install", passwords["postgres"])
+    server = EmbeddedPostgres(
+        state_home() / f"test-postgres-{WORKER}", state_home() / "postgres-install", passwords["postgres"]
+    )
     server.home.mkdir(parents=True, exist_ok=True)
     with (server.home / "users.lock").open("a") as users:
         fcntl.flock(users, fcntl.LOCK_SH)

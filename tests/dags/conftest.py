@@ -12,11 +12,7 @@ from typing import Any
 
 import pytest
 
-from revops.local.paths import state_home
-
 ROOT = Path(__file__).resolve().parents[2]
-# Airflow writes its configuration where it is imported for the first time in a process.
-os.environ.setdefault("AIRFLOW_HOME", str(state_home() / "test-airflow"))
 
 
 @pytest.fixture(scope="session")

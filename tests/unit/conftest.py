@@ -6,11 +6,6 @@ import os
 
 import pytest
 
-from revops.local.paths import state_home
-
-# Airflow writes its configuration where it is imported for the first time in a process.
-os.environ.setdefault("AIRFLOW_HOME", str(state_home() / "test-airflow"))
-
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
