@@ -6,13 +6,13 @@ them searchable.
 
 **Reads**: the tables listed in `include/sources/ace.yaml`, over the connection `ace_source`, in one snapshot.
 
-**Writes**: `raw.ace_*`, `core.account`, `core.ace_opportunities`, `search.document`, `search.embedding`, and
-the records in `ops`.
+**Writes**: `raw.ace_*`; `core.account_record`, `core.account_link`, `core.account`, `core.contact`, `core.app_user`,
+`core.ace_opportunities`; `search.document`, `search.embedding`; the records in `ops`.
 
 **When**: 02:15 UTC. Switching the DAG on starts nothing by itself.
 
-**Re-run**: safe at any task. Only what changed since the last load is read; the parameter `full_refresh` reads
-everything again.
+**Re-run**: safe at any task. Only what changed since the last load is read and computed; the parameter
+`full_refresh` reads and computes everything again.
 
 **If it fails**: a mail names table, error and remedy; every table is as it was before the failed task. Mend
 the cause, then clear
@@ -26,5 +26,5 @@ from revops.source_dag import source_dag
 dag = source_dag(
     "ace",
     doc=__doc__,
-    core_tables={"account": [], "ace_opportunities": [ACE_OPPORTUNITIES]},
+    assets={"ace_opportunities": ACE_OPPORTUNITIES},
 )

@@ -6,13 +6,14 @@ them searchable.
 
 **Reads**: the tables listed in `include/sources/odoo.yaml`, over the connection `odoo_source`, in one snapshot.
 
-**Writes**: `raw.odoo_*`, `core.account`, `core.odoo_opportunities`, `search.document`, `search.embedding`, and
-the records in `ops`.
+**Writes**: `raw.odoo_*`; `core.account_record`, `core.account_link`, `core.account`, `core.aws_account`,
+`core.contact`, `core.app_user`, `core.odoo_opportunities`, `core.bill_line`, `core.billing_usage`; `search.document`,
+`search.embedding`; the records in `ops`.
 
 **When**: 02:00 UTC. Switching the DAG on starts nothing by itself.
 
-**Re-run**: safe at any task. Only what changed since the last load is read; the parameter `full_refresh` reads
-everything again.
+**Re-run**: safe at any task. Only what changed since the last load is read and computed; the parameter
+`full_refresh` reads and computes everything again.
 
 **If it fails**: a mail names table, error and remedy; every table is as it was before the failed task. Mend
 the cause, then clear
@@ -26,5 +27,5 @@ from revops.source_dag import source_dag
 dag = source_dag(
     "odoo",
     doc=__doc__,
-    core_tables={"account": [], "odoo_opportunities": [ODOO_OPPORTUNITIES]},
+    assets={"odoo_opportunities": ODOO_OPPORTUNITIES},
 )

@@ -4,9 +4,10 @@
 **What**: creates the database `revops_core` where it is missing, and applies the migrations that it lacks. The
 same as `make setup`.
 
-**Reads**: `include/sql/migrations`.
+**Reads**: `include/sql/migrations`, `include/seeds`.
 
-**Writes**: schemas, roles, tables and functions of the warehouse; `ops.migration`.
+**Writes**: schemas, roles, tables and functions of the warehouse; `ops.migration`; the tables filled from
+`include/seeds`, and `ops.seed`.
 
 **When**: by hand, after an update of this repository.
 

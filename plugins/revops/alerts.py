@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import structlog
 
 from revops.errors import describe
-from revops.report import RunReport, read_report
+from revops.quality.report_files import report_paths, write_reports
+from revops.quality.report_html import findings_table, quarantine_table, table
+from revops.report import RunReport, read_report, stopping
+from revops.settings import SettingsError, report_folder
 
 log = structlog.get_logger(__name__)
 
 SMTP_CONNECTION = "smtp_default"
 RECIPIENTS = "REVOPS_ALERT_EMAIL"
 ERROR_CHARACTERS = 4000
-EXTRACT_GROUP = "extract."
-MAX_TABLE_MAILS = 3
+# `airflow tasks test` runs one task in a run of its own, which nobody ends and of which no digest is mailed.
+TEST_RUN_PREFIX = "__airflow_temporary_run_"
 
 
 def task_failed(context: Mapping[str, Any]) -> None:
     """Mail that a task has failed for good, with its error and a link to its log.
 
-    Airflow does not call this for a task that was killed with -9; the run's own mail (run_failed) covers that. When a
-    source is down all its tables fail: the first few are mailed, the rest stand in the run's mail.
+    No mail of its own where the failure is on record, as those of loads, transforms and checks are: the one digest of
+    the run (run_failed) names it. Airflow does not call this for a task that was killed with -9; the digest covers
+    that too.
     """
     ti = context["ti"]
-    if ti.task_id.startswith(EXTRACT_GROUP) and _tables_given_up(ti.dag_id, context) > MAX_TABLE_MAILS:
-        log.info("no mail of its own: the mail of the run lists this table", task_id=ti.task_id)
+    run_id = str(context.get("run_id"))
+    if not run_id.startswith(TEST_RUN_PREFIX) and _is_recorded(ti.dag_id, ti.task_id, run_id):
+        log.info("no mail of its own: the digest of the run names it", task_id=ti.task_id)
         return
     tries = f"try {ti.try_number} of {ti.max_tries + 1}"
     error = str(context.get("exception") or "no exception was recorded: the process may have been killed")
@@ -54,25 +61,29 @@ def run_failed(context: Mapping[str, Any]) -> None:
     source, run_id = run.dag_id, run.run_id
     reason = str(context.get("reason") or "task_failure")
     last = context.get("ti")
+    report = None
     try:
         report = _read(source, run_id)
         body = _digest(report)
     except Exception as error:
         log.exception("the records of the run could not be read", run_id=run_id)
         body = f"<p>The records of the run could not be read from the warehouse: {escape(describe(error)[:500])}</p>"
-    send(
-        subject=f"[revops] {source}: run FAILED ({reason})",
-        html=_page(
-            f"The run of {source} failed",
-            [
-                ("Run", run_id),
-                ("Reason", reason),
-                ("Last task", getattr(last, "task_id", "-")),
-                ("Web UI", _link(_run_url(source, run_id))),
-            ],
-            body,
-        ),
-    )
+    with tempfile.TemporaryDirectory(prefix="revops-mail-") as scratch:
+        send(
+            subject=f"[revops] {source}: run FAILED ({reason})",
+            html=_page(
+                f"The run of {source} failed",
+                [
+                    ("Run", run_id),
+                    ("Reason", reason),
+                    ("Last task", getattr(last, "task_id", "-")),
+                    ("Web UI", _link(_run_url(source, run_id))),
+                    ("Report", _kept(source, run_id)),
+                ],
+                body,
+            ),
+            files=_attachments(report, Path(scratch)),
+        )
 
 
 def warn(report: RunReport) -> bool:
@@ -95,8 +106,8 @@ def warn(report: RunReport) -> bool:
     return True
 
 
-def send(*, subject: str, html: str) -> None:
-    """Send a mail over the connection `smtp_default` to the addresses in REVOPS_ALERT_EMAIL."""
+def send(*, subject: str, html: str, files: Sequence[Path] = ()) -> None:
+    """Send a mail over the connection `smtp_default` to the addresses in REVOPS_ALERT_EMAIL, with files attached."""
     from airflow.providers.smtp.hooks.smtp import SmtpHook
 
     recipients = os.environ.get(RECIPIENTS, "").strip()
@@ -108,18 +119,45 @@ def send(*, subject: str, html: str) -> None:
             subject=subject,
             html_content=html,
             from_email=hook.from_email or "airflow@localhost",
+            files=[str(path) for path in files],
         )
     log.info("mail sent", subject=subject)
 
 
-def _tables_given_up(source: str, context: Mapping[str, Any]) -> int:
-    """Return how many tables of the run have failed for good; 0 when the warehouse does not say."""
+def _is_recorded(source: str, task_id: str, run_id: str) -> bool:
+    """Tell whether the warehouse has on record that a task's work failed in a run; False when it can't be asked."""
+    group, _, name = task_id.rpartition(".")
     try:
-        report = _read(source, str(context.get("run_id")))
+        report = _read(source, run_id)
     except Exception:
         log.exception("the records of the run could not be read")
-        return 0
-    return sum(load["status"] == "failed" and load["is_final"] for load in report.loads)
+        return False
+    if group == "extract":
+        return any(
+            load["table_name"] == name and load["status"] == "failed" and load["is_final"] for load in report.loads
+        )
+    if group in ("check_raw", "check_core"):
+        return any(run["layer"] == group.removeprefix("check_") and run["gate"] == "shut" for run in report.quality)
+    targets = {"transform": f"core.{name}", "embed": "search.document" if name == "documents" else None}
+    return any(run["target"] == targets.get(group) and run["status"] == "failed" for run in report.transforms)
+
+
+def _attachments(report: RunReport | None, folder: Path) -> Sequence[Path]:
+    """Return the report's files, made for the mail alone; none where the run has left no records."""
+    if report is None or not (report.loads or report.transforms or report.quality):
+        return ()
+    try:
+        return write_reports(report, folder)
+    except Exception:
+        log.exception("the report could not be written", run_id=report.run_id)
+        return ()
+
+
+def _kept(source: str, run_id: str) -> str:
+    try:
+        return str(report_paths(report_folder(), source=source, run_id=run_id)[0])
+    except SettingsError:
+        return "-"
 
 
 def _read(source: str, run_id: str) -> RunReport:
@@ -131,25 +169,19 @@ def _read(source: str, run_id: str) -> RunReport:
 
 def _digest(report: RunReport) -> str:
     parts = [
-        _table(
+        table(
             "Tables that failed",
             ("table", "error"),
             [(load["table_name"], load["error"]) for load in report.loads if load["status"] != "succeeded"],
         ),
-        _table(
+        table(
             "Transforms that failed",
             ("table", "error"),
             [(run["target"], run["error"]) for run in report.transforms if run["status"] != "succeeded"],
         ),
-        _table(
-            "Checks that stopped the run",
-            ("table", "check", "outcome", "measured"),
-            [
-                (finding["table_name"], finding["check_name"], finding["outcome"], finding["value"])
-                for finding in report.findings
-                if finding["outcome"] in ("fail", "not_evaluated")
-            ],
-        ),
+        findings_table("Checks that stopped the run", stopping(report)),
+        *(f"<p>{escape(line)}</p>" for line in _kept_as_it_was(report)),
+        quarantine_table(report),
     ]
     if report.warnings:
         items = "".join(f"<li>{escape(line)}</li>" for line in report.warnings)
@@ -161,15 +193,13 @@ def _digest(report: RunReport) -> str:
     return "".join(parts)
 
 
-def _table(title: str, header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
-    if not rows:
-        return ""
-    head = "".join(f"<th align='left'>{escape(name)}</th>" for name in header)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(str(cell if cell is not None else '-'))}</td>" for cell in row) + "</tr>"
-        for row in rows
-    )
-    return f"<h3>{escape(title)}</h3><table border='1' cellpadding='4' cellspacing='0'><tr>{head}</tr>{body}</table>"
+def _kept_as_it_was(report: RunReport) -> list[str]:
+    said = {"raw": "core stays as it was before this run", "core": "nothing of this run is embedded"}
+    return [
+        f"The gate behind {run['layer']} is shut: {said.get(run['layer'], 'the data goes no further')}."
+        for run in report.quality
+        if run["gate"] == "shut"
+    ]
 
 
 def _page(title: str, facts: list[tuple[str, str]], body: str) -> str:

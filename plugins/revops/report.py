@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
 import psycopg
-from psycopg.rows import dict_row
+from psycopg.rows import DictRow, dict_row
+
+from revops.quality.results import describe_result
 
 Row = dict[str, Any]
+# Of what is in quarantine, the first keys of each rule; ops.quarantine has them all.
+QUARANTINE_KEYS = 20
+MOST_ANOMALIES = 200
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """The records of one run of one source, each list in the order of the work."""
+    """The records of one run of one source, each list in the order of the work.
+
+    findings: checks that did not pass, with the first keys. scores: of each layer by table and dimension, null for all
+    of them. quarantine: what rules keep out of core now, by rule. rules: how many rows of this run broke which rule.
+    anomalies: those of the source's tables that nobody has judged yet.
+    """
 
     source: str
     run_id: str
@@ -23,6 +34,11 @@ class RunReport:
     transforms: list[Row] = field(default_factory=list)
     quality: list[Row] = field(default_factory=list)
     findings: list[Row] = field(default_factory=list)
+    scores: list[Row] = field(default_factory=list)
+    totals: list[Row] = field(default_factory=list)
+    quarantine: list[Row] = field(default_factory=list)
+    rules: list[Row] = field(default_factory=list)
+    anomalies: list[Row] = field(default_factory=list)
     embedding: list[Row] = field(default_factory=list)
 
     @property
@@ -62,13 +78,53 @@ _TRANSFORMS = """
     from ops.transform_run where run_id = %(run_id)s and source = %(source)s order by target, transform_run_id desc
 """
 _QUALITY = """
-    select distinct on (layer) quality_run_id, layer, status, expected, evaluated, score, seconds
+    select distinct on (layer) quality_run_id, layer, status, gate, expected, evaluated, score, seconds, error
     from ops.quality_run where run_id = %(run_id)s and source = %(source)s order by layer desc, quality_run_id desc
 """
 _FINDINGS = """
-    select table_name, check_name, dimension, severity, outcome, value
-    from ops.quality_result where quality_run_id = any(%(quality_runs)s) and outcome <> 'pass'
-    order by outcome, table_name, check_name
+    select q.layer, r.table_name, r.check_name, r.definition, r.dimension, r.severity, r.outcome, r.value, r.rows_total,
+           r.rows_failed, r.remedy, coalesce((
+               select array_agg(k.key order by length(k.key), k.key) from ops.quality_failed_key k
+               where k.quality_run_id = r.quality_run_id and k.table_name = r.table_name and k.check_name = r.check_name
+           ), '{}') as keys
+    from ops.quality_result r join ops.quality_run q using (quality_run_id)
+    where r.quality_run_id = any(%(quality_runs)s) and r.outcome not in ('pass', 'not_applicable')
+    order by r.outcome, q.layer desc, r.table_name, r.check_name
+"""
+_SCORES = """
+    select q.layer, s.table_name, s.dimension, s.score, s.checks, s.evaluated
+    from ops.quality_score s join ops.quality_run q using (quality_run_id)
+    where s.quality_run_id = any(%(quality_runs)s)
+    order by q.layer desc, s.table_name nulls first, s.dimension nulls first
+"""
+_TOTALS = """
+    select table_name, period, raw_rows, raw_amount, core_rows, core_amount, quarantined_rows, quarantined_amount,
+           round(raw_amount - core_amount - quarantined_amount, 2) as difference
+    from ops.quality_total where quality_run_id = any(%(quality_runs)s) order by table_name, period
+"""
+_QUARANTINE = """
+    select target, rule, min(reason) as reason, count(*) as rows,
+           count(*) filter (where first_run_id = %(run_id)s) as new_rows, min(first_seen_at) as first_seen_at,
+           (array_agg(source_key order by first_seen_at desc, length(source_key), source_key))[1:%(most_keys)s] as keys
+    from ops.quarantine where source = %(source)s and released_at is null group by target, rule order by target, rule
+"""
+_RULES = """
+    select t.target, r.rule, r.action, r.rows
+    from ops.rule_result r join (
+        select distinct on (target) target, transform_run_id from ops.transform_run
+        where run_id = %(run_id)s and source = %(source)s order by target, transform_run_id desc
+    ) t using (transform_run_id)
+    where r.rows > 0 order by t.target, r.action, r.rule
+"""
+_ANOMALIES = """
+    select anomaly_id, dataset, metric, column_name, value, expected_low, expected_high, severity, seen_at
+    from ops.anomaly
+    where state = 'open' and (run_id = %(run_id)s or dataset in (
+        select q.layer || '.' || r.table_name
+        from ops.quality_result r join ops.quality_run q using (quality_run_id)
+        where r.quality_run_id = any(%(quality_runs)s)
+    ))
+    order by severity, seen_at desc, anomaly_id desc limit %(most_anomalies)s
 """
 _EMBEDDING = """
     select e.model_key, m.name as model_name, e.device, e.documents, e.encoded, e.loaded, e.tokens, e.truncated,
@@ -80,7 +136,12 @@ _EMBEDDING = """
 
 def read_report(warehouse: psycopg.Connection, *, source: str, run_id: str) -> RunReport:
     """Read the records of a run; parts that the run did not reach are empty. Ends its transaction."""
-    parameters: dict[str, Any] = {"source": source, "run_id": run_id}
+    parameters: dict[str, Any] = {
+        "source": source,
+        "run_id": run_id,
+        "most_keys": QUARANTINE_KEYS,
+        "most_anomalies": MOST_ANOMALIES,
+    }
     with warehouse.cursor(row_factory=dict_row) as cursor:
         loads = cursor.execute(_LOADS, parameters).fetchall()
         quality = cursor.execute(_QUALITY, parameters).fetchall()
@@ -94,7 +155,35 @@ def read_report(warehouse: psycopg.Connection, *, source: str, run_id: str) -> R
             transforms=cursor.execute(_TRANSFORMS, parameters).fetchall(),
             quality=quality,
             findings=cursor.execute(_FINDINGS, parameters).fetchall(),
+            scores=cursor.execute(_SCORES, parameters).fetchall(),
+            totals=cursor.execute(_TOTALS, parameters).fetchall(),
+            quarantine=cursor.execute(_QUARANTINE, parameters).fetchall(),
+            rules=cursor.execute(_RULES, parameters).fetchall(),
+            anomalies=_read_anomalies(cursor, parameters),
             embedding=cursor.execute(_EMBEDDING, parameters).fetchall(),
         )
     warehouse.rollback()
     return report
+
+
+def _read_anomalies(cursor: psycopg.Cursor[DictRow], parameters: dict[str, Any]) -> list[Row]:
+    """Return the open anomalies, none in a warehouse that keeps no record of them."""
+    known = cursor.execute("select to_regclass('ops.anomaly') is not null as known").fetchone()
+    return cursor.execute(_ANOMALIES, parameters).fetchall() if known and known["known"] else []
+
+
+def show_score(score: Decimal | None) -> str:
+    """Return a score as a percentage, rounded down: only where everything passed it says 100."""
+    if score is None:
+        return "unknown"
+    return f"{(score * 100).quantize(Decimal('0.1'), rounding=ROUND_FLOOR):f}".removesuffix(".0") + " %"
+
+
+def show_found(finding: Row) -> str:
+    """Return what a check that did not pass has measured, in words."""
+    return describe_result(finding["outcome"], finding["value"], finding["rows_failed"], finding["rows_total"])
+
+
+def stopping(report: RunReport) -> list[Row]:
+    """Return the findings that keep a gate shut."""
+    return [finding for finding in report.findings if finding["outcome"] in ("fail", "not_evaluated")]

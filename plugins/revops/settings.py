@@ -25,6 +25,8 @@ CONNECTION_VARIABLES = (
 )
 # Asked for only where a source file names columns to encrypt, by Keyring.from_environment.
 OPTIONAL_VARIABLES = (DATA_KEYS, INDEX_KEY)
+# Has a default: see report_folder.
+REPORT_FOLDER = "REVOPS_REPORT_FOLDER"
 
 
 class SettingsError(ValueError):
@@ -92,6 +94,12 @@ def _existing(value: Path) -> Path:
     return value
 
 
+def _absolute(value: Path) -> Path:
+    if not value.is_absolute():
+        raise ValueError(f"{value} is not an absolute path: each process would take it for another folder")
+    return value
+
+
 def _data_keys(value: SecretStr) -> SecretStr:
     read_data_keys(value.get_secret_value())
     return value
@@ -156,6 +164,11 @@ class Settings(BaseModel):
     ]
     embedding_model: Annotated[Path, Field(alias="REVOPS_EMBEDDING_MODEL", examples=["/models/bge-m3"])]
     embedding_handoff: Annotated[Path, Field(alias="REVOPS_EMBEDDING_HANDOFF", examples=["/var/lib/revops/embedding"])]
+    report_folder: Annotated[
+        Path | None,
+        AfterValidator(lambda value: value and _absolute(value)),
+        Field(alias=REPORT_FOLDER, examples=["/var/lib/revops/reports"]),
+    ] = None
     # The examples are no keys, and refused as such: what is published here must encrypt nothing.
     data_keys: Annotated[
         SecretStr | None,
@@ -193,6 +206,20 @@ class Settings(BaseModel):
             f"{len(lines)} setting(s) are missing or malformed:\n" + "\n".join(lines) + "\n"
             "Remedy: set them in .env (cp .env.example .env) or in the environment."
         )
+
+
+def report_folder(environment: Mapping[str, str] | None = None) -> Path:
+    """Return where the reports of runs are kept: REVOPS_REPORT_FOLDER, else `reports` in Airflow's own folder.
+
+    That one can be written by whoever runs the tasks, as root or not. Raises SettingsError.
+    """
+    variables = os.environ if environment is None else environment
+    if given := variables.get(REPORT_FOLDER, "").strip():
+        try:
+            return _absolute(Path(given))
+        except ValueError as error:
+            raise SettingsError(f"{REPORT_FOLDER}: {error}. Example: {example(REPORT_FOLDER)}") from error
+    return Path(variables.get("AIRFLOW_HOME", "").strip() or "~/airflow").expanduser() / "reports"
 
 
 def variable_names() -> list[str]:

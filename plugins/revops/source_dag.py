@@ -11,10 +11,12 @@ from revops import alerts
 from revops.assets import EMBEDDING
 from revops.operators.embed import EncodeOperator, ExportTextsOperator, LoadVectorsOperator
 from revops.operators.extract import ExtractOperator, SnapshotOperator
+from revops.operators.profile import ProfileOperator
 from revops.operators.quality import QualityOperator
 from revops.operators.retrying import FullJitter
 from revops.operators.transform import TransformOperator
 from revops.sources import Source, load_source
+from revops.transform.targets import core_tables
 
 RETRY_DELAY = timedelta(seconds=30)
 MAX_RETRY_DELAY = timedelta(minutes=10)
@@ -30,13 +32,14 @@ DEFAULT_ARGS: dict[str, Any] = {
 }
 # The snapshot must be there before the tables want it.
 SNAPSHOT_PRIORITY = 2000
+# The only tables of core that are made from each other, in their order.
+ACCOUNTS = ("account_record", "account_link", "account")
 
 
-def source_dag(source_name: str, *, doc: str | None, core_tables: dict[str, list[Asset]]) -> DAG:
+def source_dag(source_name: str, *, doc: str | None, assets: dict[str, Asset]) -> DAG:
     """Build the DAG of a source from include/sources/<source_name>.yaml.
 
-    core_tables: the tables of core that this source feeds, in the order in which they depend on each other,
-    with the assets that each updates.
+    assets: what other DAGs wait for, by the table of core that updates it.
     """
     config = load_source(source_name)
     with DAG(
@@ -52,7 +55,9 @@ def source_dag(source_name: str, *, doc: str | None, core_tables: dict[str, list
         on_failure_callback=[alerts.run_failed],
         params={
             "full_refresh": Param(
-                False, type="boolean", description="Read every row again, whatever the watermarks say"
+                False,
+                type="boolean",
+                description="Read every row again, whatever the watermarks say, and compute all of core anew",
             ),
             "accept_deletions": Param(
                 False, type="boolean", description="Mark as many rows deleted as are gone from the source"
@@ -63,14 +68,23 @@ def source_dag(source_name: str, *, doc: str | None, core_tables: dict[str, list
         extract = _extract(config)
         with TaskGroup("check_raw") as check_raw:
             QualityOperator(task_id="soda", source_name=source_name, layer="raw", retries=1)
+            ProfileOperator(task_id="profile", source_name=source_name, layer="raw", retries=1)
+        tables = core_tables(source_name)
         with TaskGroup("transform") as transform:
-            steps = [
-                TransformOperator(task_id=table, source_name=source_name, target=table, outlets=assets)
-                for table, assets in core_tables.items()
-            ]
-            chain(*steps)
+            steps = {
+                table: TransformOperator(
+                    task_id=table,
+                    source_name=source_name,
+                    target=table,
+                    outlets=[assets[table]] if table in assets else [],
+                )
+                for table in tables
+            }
+            # The others read raw only, and run beside these.
+            chain(*(steps[table] for table in ACCOUNTS))
         with TaskGroup("check_core") as check_core:
-            QualityOperator(task_id="soda", source_name=source_name, layer="core", tables=list(core_tables), retries=1)
+            QualityOperator(task_id="soda", source_name=source_name, layer="core", tables=tables, retries=1)
+            ProfileOperator(task_id="profile", source_name=source_name, layer="core", tables=tables, retries=1)
         embed = _embed(source_name)
         chain(extract, check_raw, transform, check_core, embed, _report(source_name))
     return dag
@@ -127,7 +141,9 @@ def _report(source_name: str) -> Any:
         import structlog
 
         from revops.hooks.warehouse import connect_warehouse
+        from revops.quality.report_files import write_reports
         from revops.report import read_report
+        from revops.settings import report_folder
 
         log = structlog.get_logger("revops.report")
         with connect_warehouse("revops_quality", task=f"report:{source_name}") as warehouse:
@@ -136,6 +152,8 @@ def _report(source_name: str) -> Any:
             log.info("table", **{key: value for key, value in load.items() if value is not None})
         for line in result.warnings:
             log.warning(line)
+        page, document = write_reports(result, report_folder())
+        log.info("report written", page=str(page), document=str(document))
         mailed = alerts.warn(result)
         return {
             "tables": len(result.loads),
@@ -144,6 +162,7 @@ def _report(source_name: str) -> Any:
             "rows_changed": result.rows_changed,
             "warnings": len(result.warnings),
             "warnings_mailed": mailed,
+            "report": str(page),
         }
 
     return report()

@@ -1,4 +1,4 @@
-"""Set up the warehouse: create the database, check the server, apply the migrations."""
+"""Set up the warehouse: create the database, check the server, apply the migrations, load the seeds."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from revops.errors import explain
+from revops.seeds import SeedError, load_seeds
+from revops.sources import INCLUDE
 
 MINIMUM_SERVER_VERSION = 150000
 LOCK_KEY = "revops.migrate"
 # Databases to connect to while the warehouse does not exist yet.
 MAINTENANCE_DATABASES = ("postgres", "template1")
 ATTEMPTS = 6
+SEEDS = INCLUDE / "seeds"
 
 Progress = Callable[[str], None]
 
@@ -54,11 +57,14 @@ def read_migrations(folder: Path) -> list[Migration]:
     return [Migration(path.name, path.read_text()) for path in files]
 
 
-def set_up_warehouse(conninfo: str, migrations: list[Migration], *, progress: Progress) -> list[str]:
+def set_up_warehouse(
+    conninfo: str, migrations: list[Migration], *, progress: Progress, seeds: Path = SEEDS
+) -> list[str]:
     """Create the database where it is missing and apply the migrations that it lacks; return their names.
 
-    Everything but CREATE DATABASE is one transaction under an advisory lock: a failure leaves nothing behind,
-    and of several set-ups at once each succeeds. Raises SetupError.
+    The seed tables are brought to the state of the folder `seeds` as well. Everything but CREATE DATABASE is one
+    transaction under an advisory lock: a failure leaves nothing behind, and of several set-ups at once each succeeds.
+    Raises SetupError.
     """
     parameters = conninfo_to_dict(conninfo)
     target = f"{parameters.get('dbname')} on {parameters.get('host')}:{parameters.get('port') or 5432}"
@@ -69,13 +75,15 @@ def set_up_warehouse(conninfo: str, migrations: list[Migration], *, progress: Pr
             try:
                 with psycopg.connect(conninfo, application_name="revops:setup") as connection:
                     _check_server(connection)
-                    return _migrate(connection, migrations, progress=progress)
+                    return _migrate(connection, migrations, progress=progress, seeds=seeds)
             except (errors.InternalError_, errors.UniqueViolation, errors.DeadlockDetected):
                 # Roles are shared by all databases of a server: a set-up of another database may be granting
                 # them right now.
                 if attempt == ATTEMPTS:
                     raise
                 time.sleep(0.2 * attempt)
+    except SeedError as error:
+        raise SetupError(str(error)) from error
     except psycopg.Error as error:
         raise SetupError(explain(error, conninfo, setting="AIRFLOW_CONN_REVOPS_CORE")) from error
     raise AssertionError("unreachable")
@@ -130,7 +138,9 @@ def _check_server(connection: psycopg.Connection) -> None:
         )
 
 
-def _migrate(connection: psycopg.Connection, migrations: list[Migration], *, progress: Progress) -> list[str]:
+def _migrate(
+    connection: psycopg.Connection, migrations: list[Migration], *, progress: Progress, seeds: Path
+) -> list[str]:
     connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (LOCK_KEY,))
     applied: dict[str, str] = {}
     if connection.execute("select to_regclass('ops.migration')").fetchone() != (None,):
@@ -156,5 +166,7 @@ def _migrate(connection: psycopg.Connection, migrations: list[Migration], *, pro
         connection.execute(
             "insert into ops.migration (name, checksum) values (%s, %s)", (migration.name, migration.checksum)
         )
+    if load_seeds(connection, seeds):
+        progress(f"loaded {seeds.parent.name}/{seeds.name}")
     connection.commit()
     return [migration.name for migration in pending]

@@ -20,13 +20,23 @@ ROOT = Path(__file__).resolve().parents[2]
 DAG_FOLDER = ROOT / "dags"
 HEADINGS = ("**What**", "**Reads**", "**Writes**", "**When**", "**Re-run**", "**If it fails**")
 
-CORE_TABLES = {"odoo": ["account", "odoo_opportunities"], "ace": ["account", "ace_opportunities"]}
+CORE_TABLES = {
+    "odoo": [
+        *("account_record", "account_link", "account", "aws_account", "contact", "app_user"),
+        *("odoo_opportunities", "bill_line", "billing_usage"),
+    ],
+    "ace": ["account_record", "account_link", "account", "contact", "app_user", "ace_opportunities"],
+}
 SCHEDULES = {"odoo": (2, 0), "ace": (2, 15)}
 BILLING = {
     "extract.c_billing_internal_cur",
     "extract.c_billing_bill_line",
     "extract.c_billing_bill",
     "extract.c_billing_spp_bill",
+}
+CHECKS = {
+    "raw": ["check_raw.soda", "check_raw.profile"],
+    "core": ["check_core.soda", "check_core.profile"],
 }
 HEAVY = ("pandas", "pyarrow", "numpy", "torch", "transformers", "soda", "FlagEmbedding", "pgvector")
 
@@ -38,19 +48,15 @@ def extracted_tables(source: str) -> list[str]:
 
 def expected_edges(source: str) -> set[tuple[str, str]]:
     """The shape of a source's DAG, written down a second time on purpose."""
-    extracts = [f"extract.{table}" for table in extracted_tables(source)]
-    line = [
-        "check_raw.soda",
-        *(f"transform.{table}" for table in CORE_TABLES[source]),
-        "check_core.soda",
-        "embed.documents",
-        "embed.export",
-        "embed.encode",
-        "embed.load",
-        "report",
-    ]
-    edges = {(extract, line[0]) for extract in extracts}
-    return edges | set(itertools.pairwise(line))
+    edges = {(f"extract.{table}", check) for table in extracted_tables(source) for check in CHECKS["raw"]}
+    # Of core's tables only the accounts are made from each other.
+    accounts = [f"transform.{table}" for table in ("account_record", "account_link", "account")]
+    edges |= set(itertools.pairwise(accounts))
+    others = [name for table in CORE_TABLES[source] if (name := f"transform.{table}") not in accounts]
+    edges |= {(check, first) for check in CHECKS["raw"] for first in (accounts[0], *others)}
+    edges |= {(last, check) for check in CHECKS["core"] for last in (accounts[-1], *others)}
+    edges |= {(check, "embed.documents") for check in CHECKS["core"]}
+    return edges | set(itertools.pairwise(["embed.documents", "embed.export", "embed.encode", "embed.load", "report"]))
 
 
 def test_all_files_are_read_without_an_error(bag: Any) -> None:

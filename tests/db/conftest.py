@@ -9,8 +9,13 @@ import psycopg
 import pytest
 from builders import Extract
 from psycopg import sql
+from raw_tables import Warehouse
 
 from revops.local.postgres import EmbeddedPostgres
+from revops.seeds import SEEDS
+
+# What a set-up has filled: kept from test to test.
+SET_UP = ["ops.migration", "ops.seed", *(f"core.{seed.table}" for seed in SEEDS)]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -58,7 +63,9 @@ def warehouse_dsn(postgres: EmbeddedPostgres, passwords: dict[str, str], _databa
     with psycopg.connect(dsn) as connection:
         tables = connection.execute(
             "select schemaname, tablename from pg_tables "
-            "where schemaname in ('raw', 'core', 'search', 'ops') and tablename <> 'migration'"
+            "where schemaname in ('raw', 'core', 'search', 'ops') "
+            "and schemaname || '.' || tablename <> all(%s)",
+            (SET_UP,),
         ).fetchall()
         for schema, table in tables:
             if schema == "raw":
@@ -78,6 +85,14 @@ def warehouse_dsn(postgres: EmbeddedPostgres, passwords: dict[str, str], _databa
 def extract(source_dsn: str, warehouse_dsn: str) -> Iterator[Extract]:
     """An empty source and an empty warehouse, ready to load from one to the other."""
     made = Extract(source_dsn, warehouse_dsn)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def warehouse(warehouse_dsn: str) -> Iterator[Warehouse]:
+    """An empty warehouse whose raw tables a test writes by hand."""
+    made = Warehouse(warehouse_dsn)
     yield made
     made.close()
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 import email
 import email.policy
 import hashlib
+import itertools
 from collections import Counter
 
+import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from revops.keyring import Keyring
-from revops.sources import Source, load_source
+from revops.local.sample.truth import read as read_truth
+from revops.sources import INCLUDE, Source, load_source
+from revops.transform.run import transform_table
+from revops.transform.targets import TARGETS, core_tables
 from tests.stack import Commands
 
 pytestmark = pytest.mark.e2e
@@ -93,6 +99,33 @@ def test_core_has_every_opportunity(commands: Commands, first_night: str) -> Non
         assert found == wanted
 
 
+def test_accounts_join_the_records_that_are_one_company(commands: Commands, first_night: str) -> None:
+    """Against the truth that the sample keeps apart: most true pairs of records are joined, and no false one is."""
+    link = {
+        (system, key): account
+        for system, key, account in commands.query(
+            "revops_core", "select source_system, source_id, account_id from core.account_link"
+        )
+    }
+    record = {
+        system: dict(commands.query("revops_core", f"select source_id, account_source_id from core.{table}"))
+        for system, table in (("odoo", "odoo_opportunities"), ("ace", "ace_opportunities"))
+    }
+    true = {
+        (record["odoo"][str(match.odoo_lead_id)], record["ace"][match.ace_opportunity_id])
+        for match in read_truth(commands.stack.home / "sample" / "truth.csv")
+        if str(match.odoo_lead_id) in record["odoo"] and match.ace_opportunity_id in record["ace"]
+    }
+    true = {pair for pair in true if None not in pair}
+    joined = {
+        (left, right)
+        for left, right in itertools.product({left for left, _ in true}, {right for _, right in true})
+        if link.get(("odoo", left)) == link.get(("ace", right))
+    }
+    assert joined - true == set()
+    assert len(joined & true) > 0.9 * len(true) > 30
+
+
 def test_every_document_has_a_vector_of_the_current_model(commands: Commands, first_night: str) -> None:
     missing = commands.query(
         "revops_core",
@@ -155,6 +188,37 @@ def test_second_night_moves_only_what_changed(commands: Commands, first_night: s
     assert int(str(encoded)) == len(texts_after - texts_before)
     columns = commands.query("revops_core", "select column_name from ops.schema_change where change = 'column_added'")
     assert columns, "the day adds a custom field"
+
+
+def test_the_second_night_agrees_with_a_full_refresh(commands: Commands, first_night: str) -> None:
+    commands.stack.postgres.start()
+    dsn = make_conninfo(commands.stack.uri("revops_core", "revops"), options="-c role=revops_transform")
+
+    def core() -> dict[str, Counter[object]]:
+        return {
+            name: Counter(
+                commands.query("revops_core", f"select (to_jsonb(t) - 'transform_run_id')::text from core.{name} as t")
+            )
+            for name in {*core_tables("odoo"), *core_tables("ace")}
+        }
+
+    runs = commands.query("revops_core", "select full_reason from ops.transform_run where target = 'core.bill_line'")
+    assert (None,) in runs, "no run of the second night was incremental"
+    before = core()
+    with psycopg.connect(dsn) as warehouse:
+        for source in DATABASES:
+            for name in core_tables(source):
+                result = transform_table(
+                    warehouse,
+                    target=TARGETS[name],
+                    source=source,
+                    run_id="by hand",
+                    include=INCLUDE,
+                    full_refresh=True,
+                )
+                assert (result.inserted, result.updated, result.deleted) == (0, 0, 0), result
+    assert core() == before
+    assert all(before.values())
 
 
 def test_a_changed_source_is_mailed(commands: Commands, first_night: str) -> None:

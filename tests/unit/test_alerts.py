@@ -6,6 +6,7 @@ import email
 import email.policy
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator
 from email.message import EmailMessage
@@ -141,34 +142,142 @@ def test_the_link_to_a_run_leads_to_the_web_ui(mailbox: Mailbox, monkeypatch: py
 
 
 @pytest.mark.db
-def test_the_digest_of_a_failed_run_lists_what_failed(mailbox: Mailbox, warehouse: psycopg.Connection) -> None:
+def test_the_digest_of_a_failed_run_lists_what_failed(
+    mailbox: Mailbox, warehouse: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REVOPS_REPORT_FOLDER", "/srv/reports")
     record_failed_run(warehouse)
     alerts.run_failed(run_context())
+    assert len(mailbox.mails) == 1
     text = body(mailbox)
     failed, rest = text.split("Transforms that failed")
     transforms, rest = rest.split("Checks that stopped the run")
-    checks, warnings = rest.split("Warnings")
-    assert "<td>crm_lead</td><td>the &lt;column&gt; is gone</td>" in failed
-    assert "res_partner" not in failed
-    assert "<td>core.account</td><td>rows do not add up</td>" in transforms
-    assert "<td>odoo_crm_lead</td><td>names are given</td><td>fail</td><td>17</td>" in checks
-    assert "<td>odoo_crm_lead</td><td>keys are unique</td><td>not_evaluated</td><td>-</td>" in checks
+    checks, rest = rest.split("In quarantine")
+    quarantine, warnings = rest.split("Warnings")
+    assert cells(failed) == [["crm_lead", "the &lt;column&gt; is gone"]]
+    assert cells(transforms) == [["core.account", "rows do not add up"]]
+    # Table, check, numbers, first keys and remedy.
+    assert cells(checks) == [
+        [
+            "raw.odoo_crm_lead",
+            "names are given<br>missing_count(name) = 0",
+            "17 of 1,200 failed",
+            "4, 8, 15 and 14 more",
+            "Fill the names in &lt;Odoo&gt;.",
+        ],
+        ["raw.odoo_crm_lead", "keys are unique<br>x", "not evaluated", "", ""],
+    ]
+    assert "The gate behind raw is shut: core stays as it was before this run." in checks
+    assert cells(quarantine) == [["core.account", "no name", "the name is blank", "2", "1", "2026-11-01", "7, 9"]]
     assert "a warning only" not in text
     assert "odoo: optional table project_project is absent in the source" in warnings
     assert "odoo_res_partner: column added x_score integer" in warnings
     assert "odoo_res_partner: type widened phone integer -&gt; text" in warnings
     assert "2 tables loaded or tried, 7 rows changed" in warnings
     assert "table created" not in text
+    page, document = attachments(mailbox)
+    assert page[0].startswith("odoo_scheduled__2026-11-22T02_00_00_00_00_")
+    assert [name.rsplit(".", 1)[1] for name, _ in (page, document)] == ["html", "json"]
+    assert "a warning only" in page[1].decode()
+    assert json.loads(document[1])["findings"][0]["keys"] == ["4", "8", "15"]
+    # Where the run itself keeps them.
+    assert f"<td>/srv/reports/{page[0]}</td>" in text
+
+
+@pytest.mark.db
+def test_a_run_without_records_is_mailed_without_a_report(mailbox: Mailbox, warehouse: psycopg.Connection) -> None:
+    alerts.run_failed(run_context("warehouse_setup"))
+    assert attachments(mailbox) == []
+    assert "0 tables loaded or tried" in body(mailbox)
+
+
+@pytest.mark.db
+def test_a_report_that_can_not_be_written_keeps_no_mail_back(
+    mailbox: Mailbox, warehouse: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(alerts, "write_reports", full)
+    record_failed_run(warehouse)
+    alerts.run_failed(run_context())
+    assert attachments(mailbox) == []
+    assert "the &lt;column&gt; is gone" in body(mailbox)
+
+
+# (task, whether the digest of record_failed_run's run names its failure)
+TASKS = [
+    ("extract.crm_lead", True),
+    ("extract.res_partner", False),
+    ("extract.sale_order", False),
+    ("transform.account", True),
+    ("transform.contact", False),
+    ("check_raw.soda", True),
+    ("check_core.soda", False),
+    ("embed.documents", False),
+    ("embed.encode", False),
+    ("snapshot", False),
+    ("report", False),
+]
+
+
+@pytest.mark.db
+@pytest.mark.parametrize(("task_id", "is_named"), TASKS)
+def test_a_failure_that_the_digest_names_has_no_mail_of_its_own(
+    mailbox: Mailbox, warehouse: psycopg.Connection, task_id: str, is_named: bool
+) -> None:
+    record_failed_run(warehouse)
+    ti = SimpleNamespace(dag_id="odoo", task_id=task_id, try_number=1, max_tries=0, log_url=LOG)
+    alerts.task_failed(task_context(ti=ti))
+    assert len(mailbox.mails) == (0 if is_named else 1)
+
+
+@pytest.mark.db
+def test_a_load_that_is_not_on_record_as_given_up_is_mailed(mailbox: Mailbox, warehouse: psycopg.Connection) -> None:
+    record_failed_run(warehouse)
+    warehouse.execute("update ops.load set is_final = false")
+    alerts.task_failed(task_context())
+    assert len(mailbox.mails) == 1
+
+
+@pytest.mark.db
+def test_a_task_that_is_tested_alone_is_mailed(mailbox: Mailbox, warehouse: psycopg.Connection) -> None:
+    """`airflow tasks test` has no run that could fail: no digest follows."""
+    record_failed_run(warehouse)
+    warehouse.execute("update ops.load set run_id = '__airflow_temporary_run_2026-11-22__'")
+    alerts.task_failed(task_context(run_id="__airflow_temporary_run_2026-11-22__"))
+    assert mailbox.mails[0]["Subject"] == "[revops] odoo: extract.crm_lead failed (try 4 of 4)"
+
+
+def test_a_task_is_mailed_when_the_records_can_not_be_read(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_REVOPS_CORE", "postgresql://revops:x@127.0.0.1:1/revops_core")
+    alerts.task_failed(task_context())
+    assert len(mailbox.mails) == 1
+
+
+def cells(html: str) -> list[list[str]]:
+    """The cells of the tables in a piece of a page, row by row; without those that say what the mail is about."""
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", html)]
+    return [row for row in rows if row and not row[0].startswith("<b>")]
+
+
+def attachments(mailbox: Mailbox) -> list[tuple[str, bytes]]:
+    """Name and content of what is attached to the last mail."""
+    return [
+        (str(part.get_filename()), part.get_payload(decode=True))  # type: ignore[misc]
+        for part in mailbox.mails[-1].iter_attachments()
+    ]
 
 
 def record_failed_run(warehouse: psycopg.Connection) -> None:
     warehouse.execute(
         "insert into ops.load (source, table_name, run_id, mode, status, rows_read, inserted, updated, unchanged, "
-        "quarantined, deleted, error) values "
-        "('odoo', 'crm_lead', %(run)s, 'xid', 'failed', null, null, null, null, null, null, 'the <column> is gone'), "
-        "('odoo', 'res_partner', %(run)s, 'xid', 'succeeded', 9, 4, 2, 3, 0, 1, null), "
-        "('odoo', 'project_project', %(run)s, 'xid', 'absent', null, null, null, null, null, null, null), "
-        "('odoo', 'sale_order', 'another run', 'xid', 'failed', null, null, null, null, null, null, 'other')",
+        "quarantined, deleted, error, is_final) values "
+        "('odoo', 'crm_lead', %(run)s, 'xid', 'failed', null, null, null, null, null, null, 'the <column> is gone', "
+        "true), "
+        "('odoo', 'res_partner', %(run)s, 'xid', 'succeeded', 9, 4, 2, 3, 0, 1, null, false), "
+        "('odoo', 'project_project', %(run)s, 'xid', 'absent', null, null, null, null, null, null, null, false), "
+        "('odoo', 'sale_order', 'another run', 'xid', 'failed', null, null, null, null, null, null, 'other', true)",
         {"run": RUN},
     )
     warehouse.execute(
@@ -184,20 +293,39 @@ def record_failed_run(warehouse: psycopg.Connection) -> None:
         (RUN,),
     )
     row = warehouse.execute(
-        "insert into ops.quality_run (run_id, source, layer, status, expected, evaluated, seconds, engine) "
-        "values (%s, 'odoo', 'raw', 'failed', 3, 2, 1.5, 'soda') returning quality_run_id",
+        "insert into ops.quality_run (run_id, source, layer, status, gate, expected, evaluated, seconds, engine) "
+        "values (%s, 'odoo', 'raw', 'failed', 'shut', 3, 2, 1.5, 'soda') returning quality_run_id",
         (RUN,),
     ).fetchone()
     assert row is not None
-    for name, severity, outcome, value in (
-        ("names are given", "critical", "fail", 17),
-        ("keys are unique", "critical", "not_evaluated", None),
-        ("a warning only", "warning", "warn", 3),
+    for name, definition, severity, outcome, total, failed, remedy in (
+        ("names are given", "missing_count(name) = 0", "critical", "fail", 1200, 17, "Fill the names in <Odoo>."),
+        ("keys are unique", "x", "critical", "not_evaluated", None, None, ""),
+        ("a warning only", "x", "warning", "warn", 9, 3, ""),
+        ("what the source lacks", "x", "critical", "not_applicable", None, None, ""),
     ):
         warehouse.execute(
             "insert into ops.quality_result (quality_run_id, table_name, check_name, dimension, severity, weight, "
-            "outcome, value, definition) values (%s, 'odoo_crm_lead', %s, 'validity', %s, 1, %s, %s, 'x')",
-            (row[0], name, severity, outcome, value),
+            "outcome, value, rows_total, rows_failed, definition, remedy) "
+            "values (%s, 'odoo_crm_lead', %s, 'validity', %s, 1, %s, %s, %s, %s, %s, %s)",
+            (row[0], name, severity, outcome, failed, total, failed, definition, remedy),
+        )
+    warehouse.execute(
+        "insert into ops.quality_failed_key (quality_run_id, table_name, check_name, key) "
+        "select %s, 'odoo_crm_lead', 'names are given', unnest(array['15', '4', '8'])",
+        (row[0],),
+    )
+    for source, key, first_seen, first_run, released in (
+        ("odoo", "7", "2026-11-02", RUN, None),
+        ("odoo", "9", "2026-11-01", "before", None),
+        ("odoo", "5", "2026-11-01", "before", "2026-11-02"),
+        ("ace", "6", "2026-11-01", "before", None),
+    ):
+        warehouse.execute(
+            "insert into ops.quarantine (target, source, source_key, rule, reason, first_seen_at, first_run_id, "
+            "last_run_id, released_at) values "
+            "('core.account', %s, %s, 'no name', 'the name is blank', %s, %s, 'last', %s)",
+            (source, key, first_seen, first_run, released),
         )
 
 

@@ -31,7 +31,7 @@ from revops.quality.checks import CheckFileError
 from revops.quality.record import QualityGateError
 from revops.settings import Settings, SettingsError
 from revops.sources import SourceFileError, load_source
-from revops.transform import TransformError
+from revops.transform.errors import TransformError
 from revops.warehouse_setup import SetupError
 
 

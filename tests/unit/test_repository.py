@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from revops.transform import TARGETS
+from revops.transform.definition import read_definition
+from revops.transform.targets import TARGETS, Target
 
 ROOT = Path(__file__).resolve().parents[2]
-SQL_FILES = sorted([*(ROOT / "include/sql/core").glob("*.sql"), *(ROOT / "include/sql/search").glob("*.sql")])
+ALL_SQL = sorted([*(ROOT / "include/sql/core").glob("*.sql"), *(ROOT / "include/sql/search").glob("*.sql")])
+SQL_FILES = [path for path in ALL_SQL if not path.name.endswith(".affected.sql")]
 FIXED_PACKAGES = (
     "apache-airflow",
     "apache-airflow-providers-postgres",
@@ -107,6 +109,23 @@ def test_sql_files_and_targets_are_the_same_set() -> None:
     files = {(path.parent.name, path.stem) for path in SQL_FILES}
     assert files == {(target.schema, target.name) for target in TARGETS.values()}
     assert all(name == target.name for name, target in TARGETS.items())
+
+
+def test_every_table_with_scopes_says_which_keys_a_change_concerns() -> None:
+    affected = {path.name.removesuffix(".affected.sql") for path in ALL_SQL} - {path.name for path in SQL_FILES}
+    assert affected == {target.name for target in TARGETS.values() if target.scopes}
+
+
+@pytest.mark.parametrize("target", [target for target in TARGETS.values() if target.scopes], ids=lambda item: item.name)
+def test_no_input_of_a_table_is_forgotten_by_its_affected_keys(target: Target) -> None:
+    """A raw table that the select reads must be one whose changes are looked at."""
+    definition = read_definition(target, ROOT / "include" / "sql")
+    statement = re.sub(r"--.*", "", definition.statement)
+    affected = re.sub(r"--.*", "", definition.affected or "")
+    for item in definition.inputs:
+        if re.search(rf"\b(scoped_)?{item.table}\b", statement):
+            # Where a row's old place is not known, the stored result itself is compared.
+            assert re.search(rf"\b{item.table}(_changed)?\b", affected), item.table
 
 
 @pytest.mark.parametrize("layer", ["raw", "core"])

@@ -12,9 +12,11 @@ from revops.keyring import new_key
 from revops.settings import (
     CONNECTION_VARIABLES,
     OPTIONAL_VARIABLES,
+    REPORT_FOLDER,
     Settings,
     SettingsError,
     example,
+    report_folder,
     variable_names,
 )
 
@@ -59,7 +61,7 @@ def test_all_missing_variables_are_named_at_once_with_examples() -> None:
     lines = str(caught.value).splitlines()
     assert lines[0] == "8 setting(s) are missing or malformed:"
     assert "Remedy" in lines[-1]
-    required = [name for name in variable_names() if name not in OPTIONAL_VARIABLES]
+    required = [name for name in variable_names() if name not in (*OPTIONAL_VARIABLES, REPORT_FOLDER)]
     for name in required:
         assert f"  {name} is missing. Example: {name}={example(name)}" in lines
     assert len(lines) == len(required) + 2
@@ -202,3 +204,18 @@ def test_env_example_names_exactly_the_variables_of_the_code() -> None:
     assert set(named) == set(variable_names())
     active = re.findall(r"^((?:REVOPS|AIRFLOW_CONN)_[A-Z0-9_]+)=", text, re.MULTILINE)
     assert len(active) == len(set(active))
+
+
+def test_reports_are_kept_where_the_tasks_can_write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given = {"REVOPS_REPORT_FOLDER": " /srv/reports ", "AIRFLOW_HOME": "/opt/airflow"}
+    assert report_folder(given) == Path("/srv/reports")
+    assert report_folder({"REVOPS_REPORT_FOLDER": "", "AIRFLOW_HOME": "/opt/airflow"}) == Path("/opt/airflow/reports")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert report_folder({}) == tmp_path / "airflow" / "reports"
+    assert Settings.from_environment(GOOD).report_folder is None
+
+
+def test_a_folder_that_depends_on_where_a_process_runs_is_refused() -> None:
+    assert "REVOPS_REPORT_FOLDER reports is not an absolute path" in faults(REVOPS_REPORT_FOLDER="reports")
+    with pytest.raises(SettingsError, match="REVOPS_REPORT_FOLDER: reports is not an absolute path"):
+        report_folder({"REVOPS_REPORT_FOLDER": "reports"})

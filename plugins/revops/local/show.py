@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from revops.report import RunReport
+from revops.quality.checks import DIMENSIONS
+from revops.report import RunReport, show_found, show_score
 from revops.search import Hit
+
+SHOWN_KEYS = 5
 
 
 def show_report(report: RunReport, console: Console) -> None:
@@ -46,19 +52,50 @@ def show_report(report: RunReport, console: Console) -> None:
 
 
 def _show_quality(report: RunReport, console: Console) -> None:
-    quality = Table("layer", "status", title="\nQuality", title_justify="left", box=None, pad_edge=False)
-    for heading in ("score", "checks", "evaluated"):
-        quality.add_column(heading, justify="right")
     for run in report.quality:
-        score = "unknown" if run["score"] is None else f"{float(run['score']):.1%}"
-        quality.add_row(run["layer"], run["status"], score, str(run["expected"]), str(run["evaluated"]))
-    console.print(quality)
-    for finding in report.findings:
-        value = "" if finding["value"] is None else f": {float(finding['value']):g}"
-        console.print(
-            f"  {finding['outcome']:5} {finding['table_name']}: {finding['check_name']}{value}",
-            highlight=False,
+        gate = "open" if run["gate"] == "open" else "[red]shut[/]"
+        title = (
+            f"\nQuality of {run['layer']}  {show_score(run['score'])}, gate {gate}, "
+            f"{run['evaluated']} of {run['expected']} checks evaluated"
         )
+        scores = Table("", title=title, title_justify="left", box=None, pad_edge=False)
+        for heading in (*DIMENSIONS, "all"):
+            scores.add_column(heading, justify="right")
+        for name, found in _by_table(report, run["layer"]).items():
+            cells = (show_score(found[at]) if at in found else "" for at in (*DIMENSIONS, None))
+            scores.add_row(name or "all", *cells, style=None if name else "bold")
+        console.print(scores)
+    for finding in report.findings:
+        keys = f" ({', '.join(finding['keys'][:SHOWN_KEYS])}{', ...' if len(finding['keys']) > SHOWN_KEYS else ''})"
+        console.print(
+            f"  {finding['outcome']:5} {finding['table_name']}: {finding['check_name']}: {show_found(finding)}"
+            f"{keys if finding['keys'] else ''}",
+            highlight=False,
+            markup=False,
+        )
+    _show_quarantine(report, console)
+
+
+def _by_table(report: RunReport, layer: str) -> dict[str | None, dict[str | None, Decimal | None]]:
+    """Return the scores of a layer by table and dimension, null for all of them, which come first."""
+    scores: dict[str | None, dict[str | None, Decimal | None]] = {}
+    for row in report.scores:
+        if row["layer"] == layer:
+            scores.setdefault(row["table_name"], {})[row["dimension"]] = row["score"]
+    return scores
+
+
+def _show_quarantine(report: RunReport, console: Console) -> None:
+    if not report.quarantine:
+        return
+    held = Table("table", "rule", "reason", title="\nIn quarantine", title_justify="left", box=None, pad_edge=False)
+    for heading in ("rows", "new"):
+        held.add_column(heading, justify="right")
+    held.add_column("first keys")
+    for row in report.quarantine:
+        texts = (row["target"], row["rule"], row["reason"], f"{row['rows']:,}", f"{row['new_rows']:,}")
+        held.add_row(*map(escape, (*texts, ", ".join(row["keys"][:SHOWN_KEYS]))))
+    console.print(held)
 
 
 def show_hits(query: str, hits: list[Hit], console: Console) -> None:

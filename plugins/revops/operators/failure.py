@@ -13,21 +13,27 @@ from revops.errors import describe, is_transient
 from revops.extract.errors import ExtractError
 from revops.hooks.postgres import ConnectionSettingError
 from revops.keyring import KeyringError
+from revops.lineage.errors import LineageError
+from revops.quality.anomaly_config import AnomalyFileError
 from revops.quality.checks import CheckFileError
 from revops.quality.record import QualityGateError
+from revops.seeds import SeedError
 from revops.settings import SettingsError
 from revops.sources import SourceFileError
-from revops.transform import TransformError
+from revops.transform.errors import TransformError
 from revops.warehouse_setup import SetupError
 
 # A retry of these finds the same configuration, data or checks: they fail at once, with their own words.
 PERMANENT = (
+    AnomalyFileError,
     CheckFileError,
     ConnectionSettingError,
     EncoderError,
     ExtractError,
     KeyringError,
+    LineageError,
     QualityGateError,
+    SeedError,
     SettingsError,
     SetupError,
     SourceFileError,
