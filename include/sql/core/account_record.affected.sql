@@ -4,7 +4,7 @@
 with odoo_aws as (
     select
         coalesce(p.commercial_partner_id, p.id)::text as source_id,
-        array_agg(distinct btrim(a.name) order by btrim(a.name)) as aws_account_ids
+        array_agg(distinct core.trimmed(a.name) order by core.trimmed(a.name)) as aws_account_ids
     from odoo_c_aws_accounts as a
     inner join odoo_res_partner as p on a.c_aws_company_id = p.id
     where core.is_aws_account_id(a.name) and a._deleted_at is null
@@ -14,7 +14,7 @@ with odoo_aws as (
 ace_aws as (
     select
         o.company_id as source_id,
-        array_agg(distinct btrim(o.aws_account) order by btrim(o.aws_account)) as aws_account_ids
+        array_agg(distinct core.trimmed(o.aws_account) order by core.trimmed(o.aws_account)) as aws_account_ids
     from ace_apn_opportunity as o
     where core.is_aws_account_id(o.aws_account) and o._deleted_at is null
     group by o.company_id

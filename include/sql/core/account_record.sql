@@ -9,7 +9,7 @@
 with odoo_aws as (
     select
         coalesce(p.commercial_partner_id, p.id) as partner_id,
-        array_agg(distinct btrim(a.name) order by btrim(a.name)) as aws_account_ids
+        array_agg(distinct core.trimmed(a.name) order by core.trimmed(a.name)) as aws_account_ids
     from odoo_c_aws_accounts as a
     inner join odoo_res_partner as p on a.c_aws_company_id = p.id
     where core.is_aws_account_id(a.name) and a._deleted_at is null
@@ -19,7 +19,7 @@ with odoo_aws as (
 ace_aws as (
     select
         o.company_id,
-        array_agg(distinct btrim(o.aws_account) order by btrim(o.aws_account)) as aws_account_ids
+        array_agg(distinct core.trimmed(o.aws_account) order by core.trimmed(o.aws_account)) as aws_account_ids
     from ace_apn_opportunity as o
     where core.is_aws_account_id(o.aws_account) and o._deleted_at is null
     group by o.company_id
@@ -85,7 +85,7 @@ companies as (
         o.customer_postal_code as postal_code,
         o.customer_duns as duns,
         null as vat,
-        case when core.is_aws_account_id(o.aws_account) then array[btrim(o.aws_account)] end as aws_account_ids,
+        case when core.is_aws_account_id(o.aws_account) then array[core.trimmed(o.aws_account)] end as aws_account_ids,
         true as is_company,
         false as is_archived,
         o.created_at,
@@ -93,24 +93,24 @@ companies as (
         o._deleted_at,
         o._load_id
     from scoped_ace_apn_opportunity as o
-    where o.company_id is null and btrim(o.customer_company_name, e' \t\r\n\u00a0') <> ''
+    where o.company_id is null and core.trimmed(o.customer_company_name) is not null
 )
 
 select
     source_system,
     source_id,
     -- Blanks of every kind count as nothing.
-    coalesce(btrim(name, e' \t\r\n\u00a0'), '') as name,
+    coalesce(core.trimmed(name), '') as name,
     coalesce(core.normalised_name(name), '') as normalised_name,
     is_company,
     is_archived,
-    nullif(btrim(website, e' \t\r\n\u00a0'), '') as website,
+    core.trimmed(website) as website,
     core.registrable_domain(website) as domain,
-    nullif(btrim(industry), '') as industry,
-    upper(nullif(btrim(country_code), '')) as country_code,
-    nullif(btrim(region), '') as region,
-    nullif(btrim(city), '') as city,
-    nullif(btrim(postal_code), '') as postal_code,
+    core.trimmed(industry) as industry,
+    upper(core.trimmed(country_code)) as country_code,
+    core.trimmed(region) as region,
+    core.trimmed(city) as city,
+    core.trimmed(postal_code) as postal_code,
     nullif(regexp_replace(duns, '[^0-9]', '', 'g'), '') as duns,
     nullif(regexp_replace(vat, '[^[:alnum:]]', '', 'g'), '') as vat,
     coalesce(aws_account_ids, '{}') as aws_account_ids,

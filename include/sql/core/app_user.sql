@@ -44,8 +44,8 @@ with users as (
 select
     source_system,
     source_id,
-    nullif(btrim(name), '') as name,
-    nullif(btrim(role), '') as role,
+    core.trimmed(name) as name,
+    core.trimmed(role) as role,
     is_active,
     is_internal,
     coalesce(is_technical, false) as is_technical,

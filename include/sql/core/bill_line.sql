@@ -9,7 +9,7 @@ select
     'odoo' as source_system,
     l.id::text as source_id,
     l.bill_id::text as bill_source_id,
-    nullif(btrim(b.name), '') as bill_name,
+    core.trimmed(b.name) as bill_name,
     b.state as bill_state,
     b.id is not null and b._deleted_at is null as has_bill,
     case
@@ -25,7 +25,7 @@ select
     b.invoice_id::text as invoice_source_id,
     l.product_id::text as product_source_id,
     product.name as product_name,
-    nullif(btrim(l.line_type), '') as line_type,
+    core.trimmed(l.line_type) as line_type,
     l.usage as usage_amount,
     l.cost,
     cur.name as currency_code,

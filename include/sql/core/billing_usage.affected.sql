@@ -18,14 +18,14 @@ select
     concat(t.payer_source_id, '|', extract(year from t.billing_month), '-', extract(month from t.billing_month)) as key
 from odoo_c_aws_accounts_changed as a
 inner join core.billing_usage as t on t.aws_account_source_id = a.id::text
-where t.aws_account_id is distinct from nullif(btrim(a.name), '')
+where t.aws_account_id is distinct from core.trimmed(a.name)
 union all
 select
     'odoo_c_billing_internal_cur' as input,
     concat(t.payer_source_id, '|', extract(year from t.billing_month), '-', extract(month from t.billing_month)) as key
 from odoo_c_aws_accounts_changed as a
 inner join core.billing_usage as t on t.payer_source_id = a.id::text
-where t.payer_aws_account_id is distinct from nullif(btrim(a.name), '')
+where t.payer_aws_account_id is distinct from core.trimmed(a.name)
 union all
 select
     'odoo_c_billing_internal_cur' as input,

@@ -19,14 +19,14 @@ with tags as (
 select
     'odoo' as source_system,
     l.id::text as source_id,
-    coalesce(btrim(l.name), '') as title,
+    coalesce(core.trimmed(l.name), '') as title,
     l.type as lead_type,
     -- A lead's partner is often a contact; the account is its commercial partner.
     coalesce(p.commercial_partner_id, p.id)::text as account_source_id,
     case when p.commercial_partner_id <> p.id then p.id::text end as contact_source_id,
     -- An account may be a person: its name is a company's only where it is one.
     coalesce(
-        case when account.is_company then nullif(btrim(account.name), '') end, nullif(btrim(l.partner_name), '')
+        case when account.is_company then core.trimmed(account.name) end, core.trimmed(l.partner_name)
     ) as company_name,
     coalesce(core.registrable_domain(l.website), core.registrable_domain(account.website)) as domain,
     s.name as stage,
@@ -44,20 +44,20 @@ select
     l."c_aws_ace_expectedMonthlyAwsRevenue" as monthly_aws_spend,
     coalesce(c.code, account_country.code) as country_code,
     coalesce(region.name, account_region.name) as region,
-    coalesce(nullif(btrim(l.city), ''), nullif(btrim(account.city), '')) as city,
-    coalesce(nullif(btrim(l.zip), ''), nullif(btrim(account.zip), '')) as postal_code,
+    coalesce(core.trimmed(l.city), core.trimmed(account.city)) as city,
+    coalesce(core.trimmed(l.zip), core.trimmed(account.zip)) as postal_code,
     team.name as team,
     l.user_id::text as owner_source_id,
-    nullif(btrim(l.aws_ace_id), '') as ace_opportunity_id,
-    coalesce(nullif(btrim(aws.name), ''), nullif(btrim(l."c_aws_ace_awsAccountId"), '')) as aws_account_id,
-    core.is_aws_account_id(coalesce(nullif(btrim(aws.name), ''), l."c_aws_ace_awsAccountId"))
+    core.trimmed(l.aws_ace_id) as ace_opportunity_id,
+    coalesce(core.trimmed(aws.name), core.trimmed(l."c_aws_ace_awsAccountId")) as aws_account_id,
+    core.is_aws_account_id(coalesce(core.trimmed(aws.name), l."c_aws_ace_awsAccountId"))
         as is_aws_account_id_valid,
     coalesce(
         nullif(regexp_replace(l."c_aws_ace_customerDuns", '[^0-9]', '', 'g'), ''),
         nullif(regexp_replace(account.x_duns, '[^0-9]', '', 'g'), '')
     ) as duns,
     core.ace_value('industry', l.c_aws_ace_industry) as industry,
-    nullif(btrim(l."c_aws_ace_useCase"), '') as use_case,
+    core.trimmed(l."c_aws_ace_useCase") as use_case,
     core.ace_value('ownership', l."c_aws_ace_opportunityOwnership") as ownership,
     core.ace_value('acceptance_status', l."c_aws_ace_partnerAcceptanceStatus") as acceptance_status,
     -- Plain text or HTML in Odoo.

@@ -524,11 +524,26 @@ comment on function core.is_ace_value(text, text) is
 'Whether a text is a value of the field, in the very spelling that core uses. Raises for a field that the map does not '
 'know.';
 
+create function core.trimmed(value text) returns text
+language sql
+immutable
+parallel safe
+return nullif(
+    btrim(
+        value,
+        U&' \0009\000A\000B\000C\000D\0085\00A0\1680\2000\2001\2002\2003\2004\2005\2006\2007\2008\2009\200A'
+        '\200B\2028\2029\202F\205F\3000\FEFF'
+    ),
+    ''
+);
+comment on function core.trimmed(text) is
+'A text without the blanks around it, those of Unicode and of no width included; null where nothing else is there.';
+
 create function core.is_aws_account_id(value text) returns boolean
 language sql
 immutable
 parallel safe
-return nullif(btrim(value, U&' \0009\000A\000D\00A0'), '') ~ '^[0-9]{12}$';
+return core.trimmed(value) ~ '^[0-9]{12}$';
 comment on function core.is_aws_account_id(text) is
 'Whether a text is 12 digits, blanks around it left out; null for null and blanks.';
 
@@ -682,6 +697,6 @@ comment on function core.plain_text(text) is
 grant execute on function
 core.small_letters(text), core.spelling_key(text), core.word_separators(), core.name_words(text),
 core.normalised_name(text), core.ascii_label(text), core.web_host(text), core.registrable_domain(text),
-core.ace_value(text, text), core.is_ace_value(text, text), core.is_aws_account_id(text), core.html_character(text),
-core.plain_text(text)
+core.ace_value(text, text), core.is_ace_value(text, text), core.trimmed(text), core.is_aws_account_id(text),
+core.html_character(text), core.plain_text(text)
 to revops_transform, revops_embed, revops_quality, revops_api;

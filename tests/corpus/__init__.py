@@ -1,0 +1,1 @@
+"""Wrong data as sources really hold it, each item with what must catch it."""
