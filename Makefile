@@ -100,7 +100,7 @@ lint: $(VENV)/.installed  ## check style, types and SQL
 .PHONY: test
 test: install lint  ## run all tests
 	PYTHONPATH=include/embedding $(EMBEDDING_VENV)/bin/python -m pytest -q --confcutdir=tests/embedding tests/embedding
-	$(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist loadgroup --ignore=tests/embedding
+	$(BIN)/python -m pytest -q -n logical --maxprocesses 8 --ignore=tests/embedding
 
 .PHONY: bench
 bench: $(VENV)/.installed  ## list the benchmarks, or run one (BENCH=extract; QUICK=1 or ROWS=200000, ONLY="first memory")
