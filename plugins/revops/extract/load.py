@@ -40,6 +40,7 @@ STATISTICS = 25
 class LoadResult:
     """What one load did; `is_absent` when the source has no such table and need not have it.
 
+    relation: schema and name of the table that was read, in the source; empty when it is absent.
     seconds: wall time; check_seconds: how much of it went into comparing raw with the source.
     """
 
@@ -56,6 +57,7 @@ class LoadResult:
     bytes: int = 0
     seconds: float = 0.0
     check_seconds: float = 0.0
+    relation: str = ""
 
 
 def load_table(
@@ -139,6 +141,7 @@ def _run(job: Job) -> LoadResult:
         bytes=merged.bytes,
         seconds=job.ledger.seconds,
         check_seconds=job.check_seconds,
+        relation=f"{relation.schema}.{relation.name}",
     )
     close_load(
         job.warehouse,

@@ -12,6 +12,10 @@ def connect_source(connection_id: str, *, task: str) -> psycopg.Connection:
 
     The login itself should be read-only too: this setting guards against mistakes, not against malice.
     """
+    return connect(connection_id, source_conninfo(connection_id, task=task))
+
+
+def source_conninfo(connection_id: str, *, task: str) -> str:
+    """Return the connection string of a source, for sessions whose transactions are read-only."""
     options = "-c default_transaction_read_only=on -c idle_in_transaction_session_timeout=5min"
-    dsn = conninfo(connection_id, application_name=f"revops:{task}", options=options)
-    return connect(connection_id, dsn)
+    return conninfo(connection_id, application_name=f"revops:{task}", options=options)

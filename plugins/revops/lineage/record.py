@@ -58,6 +58,16 @@ def record_lineage(
     return definition_id
 
 
+def read_run_edges(warehouse: psycopg.Connection, transform_run_id: int) -> list[Edge]:
+    """Return the edges that a run recorded, sorted."""
+    rows = warehouse.execute(
+        "select input_relation, input_column, output_relation, output_column, kind from ops.lineage_edge "
+        "where transform_run_id = %s",
+        (transform_run_id,),
+    ).fetchall()
+    return sorted(Edge(*row) for row in rows)
+
+
 def _require_agreement(target: str, edges: Sequence[Edge], grains: Sequence[Grain]) -> None:
     if others := {edge.output_relation for edge in edges} - {target}:
         raise LineageError(f"{target}: edges of {', '.join(sorted(others))} are not its own")

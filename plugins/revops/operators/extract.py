@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import psycopg
 import structlog
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
 from revops.extract.ledger import record_given_up
-from revops.extract.load import load_table
+from revops.extract.load import LoadResult, load_table
 from revops.extract.patterns import PatternResult, load_pattern
+from revops.extract.raw_table import read_raw_columns
 from revops.extract.sessions import Route
 from revops.extract.snapshot import (
     SharedSnapshot,
@@ -19,11 +21,16 @@ from revops.extract.snapshot import (
     hold_snapshot,
     leave_snapshot,
 )
-from revops.hooks.source import connect_source
-from revops.hooks.warehouse import connect_warehouse
+from revops.hooks.source import connect_source, source_conninfo
+from revops.hooks.warehouse import connect_warehouse, warehouse_conninfo
 from revops.keyring import Keyring
+from revops.lineage.openlineage import Copied, Database, extract_facets
+from revops.naming import raw_table_name
 from revops.operators.failure import failing_fast
 from revops.sources import Source, load_source
+
+if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +78,7 @@ class ExtractOperator(BaseOperator):
         super().__init__(**kwargs)
         self.source_name = source_name
         self.entry = entry
+        self._loaded: list[LoadResult] = []
 
     def execute(self, context: Context) -> dict[str, Any]:
         is_over = True
@@ -103,7 +111,25 @@ class ExtractOperator(BaseOperator):
         }
         if config.has_pattern(self.entry):
             return self._outcome(load_pattern(route, pattern=config.pattern(self.entry), **order))
-        return vars(load_table(route, table=config.table(self.entry), **order))
+        result = load_table(route, table=config.table(self.entry), **order)
+        self._loaded = [result]
+        return vars(result)
+
+    def get_openlineage_facets_on_complete(self, _: Any) -> OperatorLineage[Any, Any]:
+        """Return what the task read and wrote, for OpenLineage's listener; absent tables are left out."""
+        config, task = load_source(self.source_name), f"lineage:{self.source_name}.{self.entry}"
+        with connect_warehouse("revops_ingest", task=task) as warehouse:
+            copied = [self._copied(warehouse, result) for result in self._loaded if not result.is_absent]
+        return extract_facets(
+            copied,
+            source=Database.of(source_conninfo(config.connection, task=task)),
+            warehouse=Database.of(warehouse_conninfo("revops_ingest", task=task)),
+        )
+
+    def _copied(self, warehouse: psycopg.Connection, result: LoadResult) -> Copied:
+        raw = raw_table_name(result.source, result.table)
+        written = result.inserted + result.updated + result.deleted
+        return Copied(result.relation, f"raw.{raw}", written, tuple(read_raw_columns(warehouse, raw)))
 
     def _outcome(self, result: PatternResult) -> dict[str, Any]:
         """Return how many tables and rows there were; raises when one of them failed."""
@@ -111,6 +137,7 @@ class ExtractOperator(BaseOperator):
             raise ConnectionError(f"{self.entry}: {result.explain()}")
         if result.refused:
             raise AirflowFailException(f"{self.entry}: {result.explain()}")
+        self._loaded = result.loaded
         return {
             "tables": len(result.loaded),
             "read": sum(loaded.read for loaded in result.loaded),

@@ -45,6 +45,7 @@ class TransformResult:
     full_reason: why everything was computed anew, None for an incremental run; scope: keys that such a run computed.
     """
 
+    transform_run_id: int
     target: str
     read: int
     inserted: int
@@ -151,11 +152,13 @@ def _transform(
         transform_run_id=transform_run_id if has_rules else None,
     )
     _record_lineage(warehouse, definition, source, include, rows, transform_run_id)
-    result = _result(target, read, quarantined, merged, definition, counts, full_reason, scope, started)
+    result = _result(
+        transform_run_id, target, read, quarantined, merged, definition, counts, full_reason, scope, started
+    )
     state = State(digest, views.last_loads(read_up_to))
     save_state(warehouse, target, source, state, transform_run_id=transform_run_id)
     views.drop()
-    _record(warehouse, result, transform_run_id)
+    _record(warehouse, result)
     return result
 
 
@@ -213,6 +216,7 @@ def _create_desired(
 
 
 def _result(
+    transform_run_id: int,
     target: Target,
     read: int,
     quarantined: int,
@@ -232,6 +236,7 @@ def _result(
             f"{target.qualified}: {read} rows read, but {merged} and {quarantined} quarantined; nothing was changed"
         )
     return TransformResult(
+        transform_run_id,
         target.qualified,
         read,
         merged.inserted,
@@ -275,12 +280,11 @@ def _record_lineage(
     )
 
 
-def _record(warehouse: psycopg.Connection, result: TransformResult, transform_run_id: int) -> None:
-    values = {**vars(result), "id": transform_run_id}
+def _record(warehouse: psycopg.Connection, result: TransformResult) -> None:
     warehouse.execute(
         "update ops.transform_run set status = 'succeeded', rows_read = %(read)s, inserted = %(inserted)s, "
         "updated = %(updated)s, unchanged = %(unchanged)s, quarantined = %(quarantined)s, deleted = %(deleted)s, "
         "fixed = %(fixed)s, warned = %(warned)s, full_reason = %(full_reason)s, scope = %(scope)s, "
-        "seconds = %(seconds)s where transform_run_id = %(id)s",
-        values,
+        "seconds = %(seconds)s where transform_run_id = %(transform_run_id)s",
+        vars(result),
     )
