@@ -14,7 +14,7 @@ import structlog
 from revops.errors import describe
 from revops.quality.report_files import report_paths, write_reports
 from revops.quality.report_html import findings_table, quarantine_table, table
-from revops.report import RunReport, read_report, stopping
+from revops.report import RunReport, emptied, read_report, stopping
 from revops.settings import SettingsError, report_folder
 
 log = structlog.get_logger(__name__)
@@ -22,6 +22,10 @@ log = structlog.get_logger(__name__)
 SMTP_CONNECTION = "smtp_default"
 RECIPIENTS = "REVOPS_ALERT_EMAIL"
 ERROR_CHARACTERS = 4000
+EMPTIED_REMEDY = (
+    "Find out why (another database, revoked rights, a source that was emptied), mend it and run again; or accept it "
+    "with ops.review_anomaly (docs/quality.md)."
+)
 # `airflow tasks test` runs one task in a run of its own, which nobody ends and of which no digest is mailed.
 TEST_RUN_PREFIX = "__airflow_temporary_run_"
 
@@ -136,6 +140,8 @@ def _is_recorded(source: str, task_id: str, run_id: str) -> bool:
         return any(
             load["table_name"] == name and load["status"] == "failed" and load["is_final"] for load in report.loads
         )
+    if group in ("check_raw", "check_core") and name == "profile":
+        return any(one["dataset"].startswith(f"{group.removeprefix('check_')}.") for one in emptied(report))
     if group in ("check_raw", "check_core"):
         return any(run["layer"] == group.removeprefix("check_") and run["gate"] == "shut" for run in report.quality)
     targets = {"transform": f"core.{name}", "embed": "search.document" if name == "documents" else None}
@@ -180,6 +186,11 @@ def _digest(report: RunReport) -> str:
             [(run["target"], run["error"]) for run in report.transforms if run["status"] != "succeeded"],
         ),
         findings_table("Checks that stopped the run", stopping(report)),
+        table(
+            "Tables that had rows and have none",
+            ("anomaly", "what", "remedy"),
+            [(one["anomaly_id"], one["reason"], EMPTIED_REMEDY) for one in emptied(report)],
+        ),
         *(f"<p>{escape(line)}</p>" for line in _kept_as_it_was(report)),
         quarantine_table(report),
     ]

@@ -7,7 +7,7 @@ from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
 import psycopg
-from psycopg.rows import DictRow, dict_row
+from psycopg.rows import dict_row
 
 from revops.quality.results import describe_result
 
@@ -117,13 +117,9 @@ _RULES = """
     where r.rows > 0 order by t.target, r.action, r.rule
 """
 _ANOMALIES = """
-    select anomaly_id, dataset, metric, column_name, value, expected_low, expected_high, severity, seen_at
-    from ops.anomaly
-    where state = 'open' and (run_id = %(run_id)s or dataset in (
-        select q.layer || '.' || r.table_name
-        from ops.quality_result r join ops.quality_run q using (quality_run_id)
-        where r.quality_run_id = any(%(quality_runs)s)
-    ))
+    select anomaly_id, run_id, dataset, metric, column_name, value, expected_low, expected_high, score, severity,
+           reason, seen_at
+    from ops.anomaly where state = 'open' and source = %(source)s
     order by severity, seen_at desc, anomaly_id desc limit %(most_anomalies)s
 """
 _EMBEDDING = """
@@ -159,17 +155,11 @@ def read_report(warehouse: psycopg.Connection, *, source: str, run_id: str) -> R
             totals=cursor.execute(_TOTALS, parameters).fetchall(),
             quarantine=cursor.execute(_QUARANTINE, parameters).fetchall(),
             rules=cursor.execute(_RULES, parameters).fetchall(),
-            anomalies=_read_anomalies(cursor, parameters),
+            anomalies=cursor.execute(_ANOMALIES, parameters).fetchall(),
             embedding=cursor.execute(_EMBEDDING, parameters).fetchall(),
         )
     warehouse.rollback()
     return report
-
-
-def _read_anomalies(cursor: psycopg.Cursor[DictRow], parameters: dict[str, Any]) -> list[Row]:
-    """Return the open anomalies, none in a warehouse that keeps no record of them."""
-    known = cursor.execute("select to_regclass('ops.anomaly') is not null as known").fetchone()
-    return cursor.execute(_ANOMALIES, parameters).fetchall() if known and known["known"] else []
 
 
 def show_score(score: Decimal | None) -> str:
@@ -187,3 +177,8 @@ def show_found(finding: Row) -> str:
 def stopping(report: RunReport) -> list[Row]:
     """Return the findings that keep a gate shut."""
     return [finding for finding in report.findings if finding["outcome"] in ("fail", "not_evaluated")]
+
+
+def emptied(report: RunReport) -> list[Row]:
+    """Return the anomalies of tables that had rows before this run and have none: they stop it."""
+    return [one for one in report.anomalies if one["run_id"] == report.run_id and one["score"] is None]

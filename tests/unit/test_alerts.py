@@ -153,6 +153,7 @@ def test_the_digest_of_a_failed_run_lists_what_failed(
     failed, rest = text.split("Transforms that failed")
     transforms, rest = rest.split("Checks that stopped the run")
     checks, rest = rest.split("In quarantine")
+    checks, emptied = checks.split("Tables that had rows and have none")
     quarantine, warnings = rest.split("Warnings")
     assert cells(failed) == [["crm_lead", "the &lt;column&gt; is gone"]]
     assert cells(transforms) == [["core.account", "rows do not add up"]]
@@ -167,7 +168,10 @@ def test_the_digest_of_a_failed_run_lists_what_failed(
         ],
         ["raw.odoo_crm_lead", "keys are unique<br>x", "not evaluated", "", ""],
     ]
-    assert "The gate behind raw is shut: core stays as it was before this run." in checks
+    ((_, what, remedy),) = cells(emptied)
+    assert what == "core.contact &lt;had&gt; rows"
+    assert "ops.review_anomaly" in remedy
+    assert "The gate behind raw is shut: core stays as it was before this run." in emptied
     assert cells(quarantine) == [["core.account", "no name", "the name is blank", "2", "1", "2026-11-01", "7, 9"]]
     assert "a warning only" not in text
     assert "odoo: optional table project_project is absent in the source" in warnings
@@ -213,6 +217,8 @@ TASKS = [
     ("transform.account", True),
     ("transform.contact", False),
     ("check_raw.soda", True),
+    ("check_raw.profile", False),
+    ("check_core.profile", True),
     ("check_core.soda", False),
     ("embed.documents", False),
     ("embed.encode", False),
@@ -314,6 +320,14 @@ def record_failed_run(warehouse: psycopg.Connection) -> None:
         "insert into ops.quality_failed_key (quality_run_id, table_name, check_name, key) "
         "select %s, 'odoo_crm_lead', 'names are given', unnest(array['15', '4', '8'])",
         (row[0],),
+    )
+    warehouse.execute(
+        "insert into ops.anomaly (run_id, source, dataset, metric, value, expected_low, expected_high, score, "
+        "severity, reason, first_seen_run) values "
+        "(%(run)s, 'odoo', 'core.contact', 'rows', 0, 1, 1200, null, 'critical', 'core.contact <had> rows', 'before'), "
+        "('before', 'odoo', 'raw.odoo_crm_team', 'rows', 0, 1, 5, null, 'critical', 'of another run', 'before'), "
+        "(%(run)s, 'odoo', 'raw.odoo_crm_lead', 'rows', 10, 900, 1100, 40, 'critical', 'no reason to stop', 'before')",
+        {"run": RUN},
     )
     for source, key, first_seen, first_run, released in (
         ("odoo", "7", "2026-11-02", RUN, None),

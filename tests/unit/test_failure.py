@@ -25,10 +25,14 @@ from revops.extract.errors import (
 )
 from revops.hooks.postgres import ConnectionSettingError, conninfo
 from revops.keyring import KeyringError
+from revops.lineage.errors import LineageError
 from revops.local.postgres import EmbeddedPostgres
 from revops.operators.failure import failing_fast
+from revops.quality.anomaly import TableEmptiedError
+from revops.quality.anomaly_config import AnomalyFileError
 from revops.quality.checks import CheckFileError
 from revops.quality.record import QualityGateError
+from revops.seeds import SeedError
 from revops.settings import Settings, SettingsError
 from revops.sources import SourceFileError, load_source
 from revops.transform.errors import TransformError
@@ -38,17 +42,21 @@ from revops.warehouse_setup import SetupError
 @pytest.mark.parametrize(
     "kind",
     [
+        AnomalyFileError,
         CheckFileError,
         ConnectionSettingError,
         EncoderError,
         ExtractError,
         IncompleteLoadError,
         KeyringError,
+        LineageError,
         QualityGateError,
         SchemaFrozenError,
+        SeedError,
         SettingsError,
         SetupError,
         SourceFileError,
+        TableEmptiedError,
         TableMissingError,
         TooManyDeletionsError,
         TransformError,

@@ -18,8 +18,9 @@ from rich.console import Console
 
 from revops.embedding import EncoderError
 from revops.local.airflow_server import AirflowServer, Running, ServerError
+from revops.local.digest import wait_for_digests
 from revops.local.paths import CHECKOUT
-from revops.local.show import show_hits, show_report
+from revops.local.show import show_hits, show_report, show_trace
 from revops.local.stack import WEB_PORT, Stack, own_settings
 from revops.local.watch import watch_runs
 from revops.report import RunReport, read_report
@@ -39,7 +40,7 @@ ALREADY_RUNNING = 75  # EX_TEMPFAIL of sysexits.h: try again later
 # Everything that the stack and its tests make in their folder.
 STATE = (
     *("postgres", "postgres-install*", "credentials.*", "airflow", "mail", "model*", "sample", "embedding"),
-    *("demo.lock", "test-*", "e2e"),
+    *("reports", "demo.lock", "test-*", "e2e"),
 )
 
 
@@ -57,6 +58,7 @@ def demo(console: Console) -> int:
             states, reports = _run_dags(stack, server, running, ["odoo", "ace"], console)
         for report in reports:
             show_report(report, console)
+        _show_lineage(reports, console)
         if set(states.values()) == {"success"}:
             settings = Settings.from_environment(_environment(stack, {}))
             _show_searches(settings, list(SEARCHES), console)
@@ -65,7 +67,7 @@ def demo(console: Console) -> int:
         changed = sum(report.rows_changed for report in reports)
         seconds = time.monotonic() - started
         console.print(f"{read:,} rows read, {changed:,} changed in raw; {seconds:.0f} s in all", highlight=False)
-        console.print(f"Mails of this checkout: {stack.mail_folder}", highlight=False)
+        console.print(f"Reports: {stack.report_folder}   Mails: {stack.mail_folder}", highlight=False)
         console.print(
             f"Web UI: [bold]make start[/], then http://localhost:{WEB_PORT} (user admin; it prints the password)"
         )
@@ -293,6 +295,12 @@ def _run_dags(
         runs = {dag_id: api.trigger(dag_id) for dag_id in dag_ids}
         console.print(f"triggered {', '.join(runs)}")
         states = watch_runs(api, runs, console)
+        failed = {run_id for dag_id, run_id in runs.items() if states[dag_id] != "success"}
+        if running.is_new and failed and "AIRFLOW_CONN_SMTP_DEFAULT" not in (own or {}):
+            with console.status("waiting for the mail about the failure"):
+                unmailed = wait_for_digests(stack.mail_folder, failed)
+            for run_id in unmailed:
+                console.print(f"[yellow]no mail came about {run_id}[/]", highlight=False)
     environment = _environment(stack, own or {})
     os.environ["AIRFLOW_CONN_REVOPS_CORE"] = environment["AIRFLOW_CONN_REVOPS_CORE"]
     with connect_warehouse("revops_quality", task="report") as warehouse:
@@ -301,6 +309,22 @@ def _run_dags(
             for dag_id, run_id in runs.items()
             if dag_id in ("odoo", "ace")
         ]
+
+
+def _show_lineage(reports: list[RunReport], console: Console) -> None:
+    """Show where an opportunity of these runs comes from: the one that is written last."""
+    from revops.hooks.warehouse import connect_warehouse
+    from revops.lineage.trace import read_trace
+
+    with connect_warehouse("revops_quality", task="lineage") as warehouse:
+        row = warehouse.execute(
+            "select o.source_id from core.odoo_opportunities o join ops.transform_run t using (transform_run_id) "
+            "where t.run_id = any(%s) order by o.updated_at desc nulls last, o.source_id limit 1",
+            ([report.run_id for report in reports],),
+        ).fetchone()
+        if row is not None:
+            table = "core.odoo_opportunities"
+            show_trace(table, row[0], read_trace(warehouse, table, row[0]), console)
 
 
 def _show_searches(settings: Settings, queries: list[str], console: Console) -> None:

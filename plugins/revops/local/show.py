@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from revops.lineage.trace import TraceStep
 from revops.quality.checks import DIMENSIONS
 from revops.report import RunReport, show_found, show_score
 from revops.search import Hit
@@ -74,6 +75,11 @@ def _show_quality(report: RunReport, console: Console) -> None:
             markup=False,
         )
     _show_quarantine(report, console)
+    if report.anomalies:
+        console.print("\nUnlike their history, not judged yet (ops.review_anomaly)")
+    for anomaly in report.anomalies:
+        line = f"  {anomaly['severity']:8} {anomaly['anomaly_id']}: {anomaly['reason']}"
+        console.print(line, highlight=False, markup=False)
 
 
 def _by_table(report: RunReport, layer: str) -> dict[str | None, dict[str | None, Decimal | None]]:
@@ -96,6 +102,17 @@ def _show_quarantine(report: RunReport, console: Console) -> None:
         texts = (row["target"], row["rule"], row["reason"], f"{row['rows']:,}", f"{row['new_rows']:,}")
         held.add_row(*map(escape, (*texts, ", ".join(row["keys"][:SHOWN_KEYS]))))
     console.print(held)
+
+
+def show_trace(table: str, key: str, steps: list[TraceStep], console: Console) -> None:
+    """Print where a row of core comes from, each step below the one that it leads on from."""
+    title = f"\nLineage of {table} {key}"
+    shown = Table("what", "relation", "key", "load", "transform", "at", title=title, title_justify="left", box=None)
+    for step in steps:
+        numbers = ("" if number is None else str(number) for number in (step.load_id, step.transform_run_id))
+        at = f"{step.at:%Y-%m-%d %H:%M}" if step.at else ""
+        shown.add_row("  " * step.depth + step.what, *map(escape, (step.relation, step.key or "")), *numbers, at)
+    console.print(shown)
 
 
 def show_hits(query: str, hits: list[Hit], console: Console) -> None:

@@ -58,6 +58,10 @@ class Stack:
         return self.home / "mail"
 
     @property
+    def report_folder(self) -> Path:
+        return self.home / "reports"
+
+    @property
     def model(self) -> Path:
         return self.home / "model"
 
@@ -134,6 +138,7 @@ class Stack:
             "REVOPS_EMBEDDING_PYTHON": str(CHECKOUT / ".venv-embedding" / "bin" / "python"),
             "REVOPS_EMBEDDING_MODEL": str(self.model),
             "REVOPS_EMBEDDING_HANDOFF": str(self.home / "embedding"),
+            "REVOPS_REPORT_FOLDER": str(self.report_folder),
             "AIRFLOW__CORE__PARALLELISM": str(max(4, 2 * cores)),
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",

@@ -53,7 +53,7 @@ def lead_rows(
             **_money(rng, lead),
             **_progress(rng, lead, created=created, today=today),
             **_ace_copy(rng, lead, first_of.get(lead.id)),
-            "name": _title(rng, lead),
+            "name": _title(rng, lead, is_in_ace=lead.id in first_of),
             "description": noise.description(rng, lead.deal.problem()),
             "user_id": None if rng.random() < 0.04 else lead.user.id,
             "company_id": None if rng.random() < 0.08 else lead.party.company_id,
@@ -88,9 +88,11 @@ def annual_revenue(lead: Lead) -> Decimal:
     return amount * EUR_PER_USD if in_euro else amount
 
 
-def _title(rng: Random, lead: Lead) -> str:
+def _title(rng: Random, lead: Lead, *, is_in_ace: bool) -> str:
     title = lead.deal.title()
     kind = rng.random()
+    if kind > 0.985 and not is_in_ace:
+        return " \t"  # an import without the column
     if kind < 0.3:
         return f"{lead.party.brand} - {title}"
     if kind < 0.36:
