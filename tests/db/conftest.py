@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -12,7 +14,9 @@ from psycopg import sql
 from raw_tables import Warehouse
 
 from revops.local.postgres import EmbeddedPostgres
+from revops.local.sample import create
 from revops.seeds import SEEDS
+from tests.corpus.pipeline import Pipeline
 
 # What a set-up has filled: kept from test to test.
 SET_UP = ["ops.migration", "ops.seed", *(f"core.{seed.table}" for seed in SEEDS)]
@@ -95,6 +99,15 @@ def warehouse(warehouse_dsn: str) -> Iterator[Warehouse]:
     made = Warehouse(warehouse_dsn)
     yield made
     made.close()
+
+
+@pytest.fixture
+def pipeline(empty_database: Callable[[], str], warehouse_dsn: str, tmp_path: Path) -> Pipeline:
+    """Small sample sources and an empty warehouse."""
+    made = Pipeline({source: empty_database() for source in ("odoo", "ace")}, warehouse_dsn)
+    with made.source("odoo") as odoo, made.source("ace") as ace:
+        create(odoo, ace, seed=7, today=date(2026, 11, 22), scale=0.05, truth_path=tmp_path / "truth.csv")
+    return made
 
 
 @pytest.fixture

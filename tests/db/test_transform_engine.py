@@ -14,6 +14,7 @@ from raw_tables import INCLUDE, ODOO, Warehouse, copy_include, outcome
 from structlog.testing import capture_logs
 
 from revops.transform.errors import TransformError
+from revops.transform.run import LOST
 
 pytestmark = pytest.mark.db
 
@@ -156,7 +157,7 @@ def test_a_failure_leaves_core_state_and_quarantine_as_they_were(warehouse: Ware
     before = [warehouse.rows(statement) for statement in kept]
     warehouse.update("odoo_crm_lead", "id = 2", name="mended")
     warehouse.lead(3, expected_revenue="much")
-    with pytest.raises(psycopg.errors.InvalidTextRepresentation):
+    with pytest.raises(TransformError, match=r"odoo_crm_lead\.expected_revenue is text and 1 of its values"):
         warehouse.transform("odoo_opportunities", run_id="r2")
     assert [warehouse.rows(statement) for statement in kept] == before
     assert warehouse.rows(
@@ -258,9 +259,12 @@ def test_a_worker_that_is_lost_leaves_everything_to_the_next_run(
         with pytest.raises(psycopg.OperationalError):
             computing.result(timeout=10)
     assert [warehouse.rows(statement) for statement in kept] == before
-    # Its lock is free.
+    # Its lock is free, and the next run says what became of it.
+    ended = "select status, error from ops.transform_run order by transform_run_id desc limit 1 offset %s"
+    assert warehouse.rows(ended.replace("%s", "0")) == [("running", None)]
     warehouse.reconnect()
     assert outcome(warehouse.transform("app_user")) == (1, 1, 0, 0, 0, 0)
+    assert warehouse.rows(ended.replace("%s", "1")) == [("failed", LOST)]
     assert warehouse.rows("select source_id from core.app_user order by 1") == [("1",), ("2",)]
 
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import date
-from pathlib import Path
-
 import pytest
 
-from revops.local.sample import create
 from revops.quality.results import ScanReport
 from revops.sources import INCLUDE, load_source
 from revops.transform.rules import read_rules
@@ -20,15 +15,6 @@ from tests.corpus.planting import open_source, plant
 pytestmark = pytest.mark.db
 
 SOURCES = ("odoo", "ace")
-
-
-@pytest.fixture
-def pipeline(empty_database: Callable[[], str], warehouse_dsn: str, tmp_path: Path) -> Pipeline:
-    """Small sample sources and an empty warehouse."""
-    made = Pipeline({source: empty_database() for source in SOURCES}, warehouse_dsn)
-    with made.source("odoo") as odoo, made.source("ace") as ace:
-        create(odoo, ace, seed=7, today=date(2026, 11, 22), scale=0.05, truth_path=tmp_path / "truth.csv")
-    return made
 
 
 def caught_by_checks(report: ScanReport) -> set[tuple[str, Catch]]:

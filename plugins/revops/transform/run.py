@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 import structlog
-from psycopg import IsolationLevel, sql
+from psycopg import DataError, IsolationLevel, sql
 
 from revops.errors import describe
 from revops.lineage.edges import read_edges
@@ -20,6 +20,7 @@ from revops.seeds import load_seeds, seeds_checksum
 from revops.transform.definition import Definition, read_definition, read_inputs
 from revops.transform.errors import TransformError
 from revops.transform.merge import DESIRED, RUN_COLUMN, Merged, merge, read_column_types
+from revops.transform.misfits import find_misfits
 from revops.transform.quarantine import quarantine, record_rules
 from revops.transform.rules import ISSUES, REJECTED, apply_rules
 from revops.transform.scope import create_scope, in_scope
@@ -36,6 +37,7 @@ SETTINGS = {
     "random_page_cost": "1.1",
     "timezone": "UTC",
 }
+LOST = "the worker was lost; nothing was committed"
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,11 @@ def transform_table(
     if target.schema == "core":
         load_seeds(warehouse, include / "seeds")
     with _locked(warehouse, target):
+        # Whoever holds the lock is the only one at work: a run that is still `running` is one whose worker was killed.
+        warehouse.execute(
+            "update ops.transform_run set status = 'failed', error = %s where target = %s and status = 'running'",
+            (LOST, target.qualified),
+        )
         row = warehouse.execute(
             "insert into ops.transform_run (run_id, source, target, status) values (%s, %s, %s, 'running') "
             "returning transform_run_id",
@@ -94,14 +101,18 @@ def transform_table(
             result = _transform(warehouse, target, source, run_id, include, full_refresh, transform_run_id, started)
             warehouse.commit()
         except BaseException as error:
-            if not warehouse.closed:
-                warehouse.rollback()
-                warehouse.execute(
-                    "update ops.transform_run set status = 'failed', error = %s, seconds = %s "
-                    "where transform_run_id = %s",
-                    (describe(error), time.monotonic() - started, transform_run_id),
-                )
-                warehouse.commit()
+            if warehouse.closed:
+                raise
+            warehouse.rollback()
+            misfit = _explain_misfit(warehouse, target, source, include) if isinstance(error, DataError) else None
+            warehouse.execute(
+                "update ops.transform_run set status = 'failed', error = %s, seconds = %s where transform_run_id = %s",
+                (describe(misfit or error), time.monotonic() - started, transform_run_id),
+            )
+            warehouse.commit()
+            if misfit is not None:
+                # The database's own message quotes the value.
+                raise misfit from None
             raise
         finally:
             if not warehouse.closed:
@@ -110,6 +121,17 @@ def transform_table(
     shown = {name: value for name, value in vars(result).items() if name not in ("target", "seconds", "read")}
     log.info("table transformed", table=result.target, rows_read=result.read, seconds=round(result.seconds, 2), **shown)
     return result
+
+
+def _explain_misfit(warehouse: psycopg.Connection, target: Target, source: str, include: Path) -> TransformError | None:
+    """Return an error that names what does not fit its type; None where everything does."""
+    lines = find_misfits(warehouse, read_definition(target, include / "sql"), source)
+    if not lines:
+        return None
+    return TransformError(
+        f"{target.qualified}: {'; '.join(lines)}. Remedy: correct the values in the source and load them; or, if the "
+        "column has another meaning now, change it in include/sql/core/inputs.yaml and the SQL files that read it."
+    )
 
 
 def _transform(
