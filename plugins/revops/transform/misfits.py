@@ -5,8 +5,10 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
+from revops.extract.catalog import without_modifier
 from revops.extract.raw_table import read_raw_columns, read_raw_key
 from revops.transform.definition import Definition
+from revops.transform.views import TEXTS
 
 SHOWN_KEYS = 5
 _FIND = """
@@ -16,17 +18,17 @@ _FIND = """
 
 
 def find_misfits(warehouse: psycopg.Connection, definition: Definition, source: str) -> list[str]:
-    """Return a line for each column of the inputs that holds values which its type in inputs.yaml does not take.
+    """Return a line for each column of text that holds values which its type in inputs.yaml does not take.
 
-    A line has table, column, both types, the number of rows and the first keys, never a value. Reads each column whose
-    type differs once. Does not commit.
+    A line has table, column, both types, the number of rows and the first keys, never a value. Reads each such column
+    once. Does not commit.
     """
     lines = []
     for item in definition.inputs:
         actual = read_raw_columns(warehouse, item.table) if item.table.startswith(f"{source}_") else {}
         for name, declared in item.columns.items():
             wanted = declared.rstrip("?")
-            if name in actual and actual[name] != wanted and wanted != "text":
+            if wanted != "text" and without_modifier(actual.get(name, "")) in TEXTS:
                 lines += _misfits(warehouse, item.table, name, actual[name], wanted)
     return lines
 

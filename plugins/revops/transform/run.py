@@ -104,13 +104,10 @@ def transform_table(
             if warehouse.closed:
                 raise
             warehouse.rollback()
+            _record_failure(warehouse, error, transform_run_id, started)
             misfit = _explain_misfit(warehouse, target, source, include) if isinstance(error, DataError) else None
-            warehouse.execute(
-                "update ops.transform_run set status = 'failed', error = %s, seconds = %s where transform_run_id = %s",
-                (describe(misfit or error), time.monotonic() - started, transform_run_id),
-            )
-            warehouse.commit()
             if misfit is not None:
+                _record_failure(warehouse, misfit, transform_run_id, started)
                 # The database's own message quotes the value.
                 raise misfit from None
             raise
@@ -121,6 +118,14 @@ def transform_table(
     shown = {name: value for name, value in vars(result).items() if name not in ("target", "seconds", "read")}
     log.info("table transformed", table=result.target, rows_read=result.read, seconds=round(result.seconds, 2), **shown)
     return result
+
+
+def _record_failure(warehouse: psycopg.Connection, error: BaseException, transform_run_id: int, started: float) -> None:
+    warehouse.execute(
+        "update ops.transform_run set status = 'failed', error = %s, seconds = %s where transform_run_id = %s",
+        (describe(error), time.monotonic() - started, transform_run_id),
+    )
+    warehouse.commit()
 
 
 def _explain_misfit(warehouse: psycopg.Connection, target: Target, source: str, include: Path) -> TransformError | None:

@@ -13,6 +13,7 @@ from revops.transform.targets import Scope
 
 NAIVE_TIME = "timestamp without time zone"
 WHOLE_NUMBERS = ("smallint", "integer", "bigint")
+TEXTS = ("text", "character varying", "character")
 METADATA = {"_load_id": "bigint", "_deleted_at": "timestamptz"}
 SCOPE_KEYS = sql.Identifier("pg_temp", "scope_key")
 
@@ -119,7 +120,7 @@ def _convert(table: str, name: str, declared: str, actual: dict[str, str]) -> sq
     elif wanted == "bigint" and actual[name] in WHOLE_NUMBERS:
         # As it is, so that raw's key is found by its index.
         expression = column
-    elif wanted != "text" and actual[name] == "text":
+    elif wanted != "text" and without_modifier(actual[name]) in TEXTS:
         expression = sql.SQL("nullif({}, '')::{}").format(column, _type(declared))
     else:
         expression = sql.SQL("{}::{}").format(column, _type(declared))
