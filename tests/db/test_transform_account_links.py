@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from raw_tables import Warehouse, outcome
+from raw_tables import INCLUDE, Warehouse, outcome
 
 pytestmark = pytest.mark.db
 
@@ -290,3 +290,29 @@ def test_links_that_stay_are_not_written(sources: Warehouse) -> None:
     sources.transform("account_record")
     assert outcome(sources.transform("account_link")) == (6, 1, 0, 5, 0, 0)
     assert outcome(sources.transform("account")) == (3, 0, 1, 2, 0, 0)
+
+
+def test_no_plan_compares_all_records_with_all(sources: Warehouse) -> None:
+    """With many records that nobody has analysed yet, as after a first load: that would take the square of them."""
+    sources.transform("account_record")
+    sources.roles["core"].execute(
+        "insert into core.account_record (source_system, source_id, name, normalised_name, is_company, is_archived, "
+        "domain, country_code, aws_account_ids, raw_load_id, transform_run_id) "
+        "select 'odoo', n::text, 'Company ' || n / 2, 'company ' || n / 2, true, false, md5((n / 2)::text) || '.com', "
+        "'DE', array[lpad((n / 2)::text, 12, '0')], 1, r.transform_run_id "
+        "from generate_series(1, 30000) n cross join (select transform_run_id from ops.transform_run limit 1) r"
+    )
+    statement = (INCLUDE / "sql" / "core" / "account_link.sql").read_text()
+    ((plan,),) = sources.roles["core"].execute(f"explain (format json) {statement}".encode()).fetchall()
+    sources.roles["core"].rollback()
+    squares = [node for node in nodes(plan[0]["Plan"]) if node["Node Type"] == "Nested Loop" and is_of_many(node)]
+    assert squares == []
+
+
+def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [plan, *(found for part in plan.get("Plans", []) for found in nodes(part))]
+
+
+def is_of_many(loop: dict[str, Any]) -> bool:
+    """Both sides of a nested loop have rows of many records."""
+    return all(side["Plan Rows"] > 1000 for side in loop["Plans"])

@@ -34,80 +34,56 @@ with record as (
 
 shared_value as (
     select
-        id,
-        1 as rank,
-        'duns' as reason,
-        duns as value
+        record.id,
+        record.duns,
+        record.domain,
+        record.normalised_name,
+        v.rank,
+        v.reason,
+        v.value
     from record
-    where is_company and duns is not null
-    union all
-    select
-        id,
-        2 as rank,
-        'vat' as reason,
-        vat as value
-    from record
-    where is_company and vat is not null
-    union all
-    select
-        id,
-        3 as rank,
-        'aws account' as reason,
-        a.value
-    from record cross join unnest(aws_account_ids) as a (value)
-    where is_company
-    union all
-    select
-        id,
-        4 as rank,
-        'domain' as reason,
-        domain as value
-    from record
-    where is_company and domain is not null
-    union all
-    select
-        id,
-        5 as rank,
-        'name and country' as reason,
-        normalised_name || ', ' || country_code as value
-    from record
-    where is_company and normalised_name <> '' and country_code is not null
+    cross join
+        lateral (
+            values
+            (1, 'duns', record.duns),
+            (2, 'vat', record.vat),
+            (4, 'domain', record.domain),
+            (5, 'name and country', nullif(record.normalised_name, '') || ', ' || record.country_code)
+            union all
+            select
+                3 as rank,
+                'aws account' as reason,
+                a.value
+            from unnest(record.aws_account_ids) as a (value)
+        ) as v (rank, reason, value)
+    where record.is_company and v.value is not null
 ),
 
 counted as (
     select
-        id,
-        rank,
-        reason,
-        value,
-        count(*) over (partition by rank, value) as holders
+        shared_value.*,
+        count(*) over (partition by shared_value.rank, shared_value.value) as holders
     from shared_value
 ),
 
 telling as (
-    select
-        id,
-        rank,
-        reason,
-        value
-    from counted
+    select * from counted
     where holders between 2 and 20
 ),
 
+-- What is compared comes along with the value: the planner takes a look-up of both records for a join of all with all.
 pair as (
     select
         a.id as l,
         b.id as r,
-        k.rank,
-        k.reason,
-        k.value
-    from telling as k
-    inner join telling as other on k.rank = other.rank and k.value = other.value and k.id < other.id
-    inner join record as a on k.id = a.id
-    inner join record as b on other.id = b.id
+        a.rank,
+        a.reason,
+        a.value
+    from telling as a
+    inner join telling as b on a.rank = b.rank and a.value = b.value and a.id < b.id
     where
         (a.duns is null or b.duns is null or a.duns = b.duns)
-        and case k.rank
+        and case a.rank
             when 3 then a.domain = b.domain or similarity(a.normalised_name, b.normalised_name) >= 0.3
             when 5 then a.domain is null or b.domain is null or a.domain = b.domain
             else true
