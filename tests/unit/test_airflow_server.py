@@ -35,6 +35,9 @@ def test_a_number_that_another_session_has_now_is_left_alone(tmp_path: Path) -> 
 
 def test_the_stacks_own_session_is_ended(tmp_path: Path) -> None:
     own = subprocess.Popen(SLEEP, start_new_session=True, env={**os.environ, "AIRFLOW_HOME": str(tmp_path / "airflow")})
+    # A process that has just been started has no environment yet: the kernel writes it last.
+    while not (Path("/proc") / str(own.pid) / "environ").read_bytes():
+        time.sleep(0.01)
     _running_file(tmp_path, own.pid)
     assert AirflowServer(Stack(tmp_path)).stop()
     assert own.wait() != 0
