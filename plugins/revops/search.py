@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psycopg
 
-from revops.embedding import encode_texts
-from revops.settings import Settings
+from revops.embedding.queries import QueryVectors
 
 
 class SearchError(RuntimeError):
     """Nothing can be searched yet; the message says what to run."""
-
-
-@dataclass(frozen=True)
-class QueryVectors:
-    """A query as the model sees it: a dense vector and pairs of token id and weight."""
-
-    dense: list[float]
-    sparse: dict[int, float]
-    model_key: str
 
 
 @dataclass(frozen=True)
@@ -50,31 +37,6 @@ class Hit:
             "title": self.title_rank,
         }
         return ", ".join(f"{name} #{rank}" for name, rank in ranks.items() if rank is not None)
-
-
-def encode_queries(settings: Settings, queries: list[str]) -> list[QueryVectors]:
-    """Encode queries with the configured model, in their order; one start of the encoder for all."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    hashes = [hashlib.sha256(query.encode()).digest() for query in queries]
-    with tempfile.TemporaryDirectory(prefix="revops-queries-") as scratch:
-        folder = Path(scratch)
-        (folder / "in").mkdir()
-        schema = pa.schema([("text_hash", pa.binary(32)), ("text", pa.string())])
-        pq.write_table(
-            pa.table({"text_hash": hashes, "text": queries}, schema=schema), folder / "in" / "queries.parquet"
-        )
-        encoded = encode_texts(settings, source=folder / "in", output=folder / "out", prompt="query")
-        rows = [row for path in sorted((folder / "out").glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
-    return [
-        QueryVectors(
-            [float(value) for value in row["dense"]],
-            dict(zip(row["sparse_ids"], row["sparse_weights"], strict=True)),
-            encoded.model_key,
-        )
-        for row in rows
-    ]
 
 
 def find_documents(

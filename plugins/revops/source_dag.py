@@ -9,12 +9,13 @@ from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param, TaskGroup, chai
 
 from revops import alerts
 from revops.assets import EMBEDDING
-from revops.operators.embed import EncodeOperator, ExportTextsOperator, LoadVectorsOperator
+from revops.operators.embed import EncodeOperator
 from revops.operators.extract import ExtractOperator, SnapshotOperator
 from revops.operators.profile import ProfileOperator
 from revops.operators.quality import QualityOperator
 from revops.operators.retrying import FullJitter
 from revops.operators.transform import TransformOperator
+from revops.operators.vectors import ExportTextsOperator, LoadVectorsOperator
 from revops.sources import Source, load_source
 from revops.transform.targets import core_tables
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from revops.embedding import Model, register_model, switch_model
+from revops.embedding.encoder import Model
+from revops.embedding.models import register_model, switch_model
 
 pytestmark = pytest.mark.db
 

@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from structlog.tracebacks import extract
 
-from revops.embedding import EncoderError
+from revops.embedding.encoder import EncoderError
 from revops.extract.errors import (
     ExtractError,
     GaveWayError,

@@ -12,7 +12,7 @@ import psycopg
 import structlog
 from rich.console import Console
 
-from revops.embedding import EncoderError
+from revops.embedding.encoder import EncoderError
 from revops.errors import describe
 from revops.hooks.postgres import ConnectionSettingError
 from revops.local import commands

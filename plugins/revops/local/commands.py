@@ -16,7 +16,7 @@ from pathlib import Path
 import psycopg
 from rich.console import Console
 
-from revops.embedding import EncoderError
+from revops.embedding.encoder import EncoderError
 from revops.local.airflow_server import AirflowServer, Running, ServerError
 from revops.local.digest import wait_for_digests
 from revops.local.paths import CHECKOUT
@@ -328,8 +328,9 @@ def _show_lineage(reports: list[RunReport], console: Console) -> None:
 
 
 def _show_searches(settings: Settings, queries: list[str], console: Console) -> None:
+    from revops.embedding.queries import encode_queries
     from revops.hooks.warehouse import connect_warehouse
-    from revops.search import encode_queries, find_documents
+    from revops.search import find_documents
 
     if settings.revops_core is not None:
         os.environ["AIRFLOW_CONN_REVOPS_CORE"] = settings.revops_core

@@ -1,52 +1,18 @@
-"""Operators of the embedding step: export texts without vectors, encode them, load the vectors."""
+"""Operator that runs the encoder over the texts that a run has exported."""
 
 from __future__ import annotations
 
-import re
-import shutil
-from pathlib import Path
 from typing import Any
 
 import structlog
 from airflow.sdk import BaseOperator, Context
 
-from revops.embedding import (
-    describe_model,
-    encode_texts,
-    export_texts,
-    load_vectors,
-    register_model,
-    switch_model,
-)
-from revops.hooks.warehouse import connect_warehouse
+from revops.embedding.encoder import encode_texts
+from revops.embedding.handoff import handoff_folder
 from revops.operators.failure import failing_fast
 from revops.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-
-def handoff_folder(settings: Settings, source_name: str, run_id: str) -> Path:
-    """Return the folder in which a run hands texts to the encoder and takes vectors back."""
-    return settings.embedding_handoff / source_name / re.sub(r"[^A-Za-z0-9_.-]", "_", run_id)
-
-
-class ExportTextsOperator(BaseOperator):
-    """Write the texts of a source that the current model has not encoded; returns model id and number of texts."""
-
-    def __init__(self, *, source_name: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.source_name = source_name
-
-    def execute(self, context: Context) -> dict[str, int]:
-        with failing_fast():
-            settings = Settings.from_environment()
-            model = describe_model(settings)
-            log.info("model", name=model.name, key=model.key, dimensions=model.dimensions)
-            folder = handoff_folder(settings, self.source_name, context["run_id"])
-            with connect_warehouse("revops_embed", task=f"embed:{self.source_name}") as warehouse:
-                model_id = register_model(warehouse, model)
-                texts = export_texts(warehouse, model_id=model_id, source=self.source_name, folder=folder / "in")
-            return {"model_id": model_id, "texts": texts}
 
 
 class EncodeOperator(BaseOperator):
@@ -67,48 +33,3 @@ class EncodeOperator(BaseOperator):
                 log.info("every text has a vector already")
                 return {"documents": 0, "tokens": 0, "truncated": 0, "seconds": 0.0, "device": "none"}
             return vars(encode_texts(settings, source=folder / "in", output=folder / "out"))
-
-
-class LoadVectorsOperator(BaseOperator):
-    """Load what the encoder wrote, record the run, and remove the hand-off folder."""
-
-    template_fields = ("model_id", "encoded")
-
-    def __init__(self, *, source_name: str, model_id: Any, encoded: Any, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.source_name = source_name
-        self.model_id = model_id
-        self.encoded = encoded
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        with failing_fast():
-            settings = Settings.from_environment()
-            folder = handoff_folder(settings, self.source_name, context["run_id"])
-            with connect_warehouse("revops_embed", task=f"embed:{self.source_name}") as warehouse:
-                loaded = load_vectors(warehouse, model_id=int(self.model_id), folder=folder / "out")
-                if not switch_model(warehouse, int(self.model_id)):
-                    log.info("searches go on with the model before until this one has every document")
-                warehouse.execute(
-                    "insert into ops.embedding_run "
-                    "(run_id, source, model_key, device, documents, encoded, loaded, tokens, truncated, seconds) "
-                    "select %s, %s, model_key, %s, "
-                    "(select count(*) from search.document where source_system = %s), %s, %s, %s, %s, %s "
-                    "from search.embedding_model where model_id = %s",
-                    (
-                        context["run_id"],
-                        self.source_name,
-                        self.encoded["device"],
-                        self.source_name,
-                        self.encoded["documents"],
-                        loaded,
-                        self.encoded["tokens"],
-                        self.encoded["truncated"],
-                        self.encoded["seconds"],
-                        int(self.model_id),
-                    ),
-                )
-            shutil.rmtree(folder, ignore_errors=True)
-            counts = {"source": self.source_name, "encoded": self.encoded["documents"], "loaded": loaded}
-        for asset in self.outlets:
-            context["outlet_events"][asset].extra = counts
-        return counts

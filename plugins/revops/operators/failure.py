@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import psycopg
 from airflow.sdk.exceptions import AirflowFailException
 
-from revops.embedding import EncoderError
+from revops.embedding.encoder import EncoderError
 from revops.errors import describe, is_transient
 from revops.extract.errors import ExtractError
 from revops.hooks.postgres import ConnectionSettingError
