@@ -39,7 +39,7 @@ def texts() -> list[str]:
     random = np.random.default_rng(0)
     words = " ".join(CORPUS).split()
     made = [" ".join(random.choice(words, size)) for size in random.integers(1, 30, 60)]
-    return [*CORPUS, *made, "", " ", "\n", "<mask> </s> literal", "unknown ☃ ☄"]
+    return [*CORPUS, *made, "", " ", "\n", "<mask> </s> <pad> literal", "unknown ☃ ☄", "a\0b"]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import command, environment, run_cli, write_input
+from conftest import command, environment, write_input
 
 from embedding.batch import Job, run
 from embedding.device import use_threads
@@ -92,30 +92,35 @@ def test_other_prompt_and_other_model_use_other_files(job, texts):
     assert collect(dataclasses.replace(job, settings=other))[0]["shards_todo"] == 4
 
 
-def test_killed_and_resumed_equals_uninterrupted(job, texts):
+@pytest.mark.parametrize("told", [signal.SIGKILL, signal.SIGTERM])
+def test_stopped_and_resumed_equals_uninterrupted(job, texts, told):
     for name in "abcdefgh":
         write_input(job.source / f"{name}.parquet", [f"{name} {i} " + " ".join(texts[:12]) for i in range(100)])
     options = ("--model", job.model, "--input", job.source, "--output", job.output, "--shard-rows", 100)
     options = (*options, "--dtype", "float32", "--device", "cpu", "--max-length", 128)
+    use_threads(None)
+    settings = Settings.choose(device="cpu", dtype="float32", max_length=128)
     killed = subprocess.Popen(
         command("batch", *options),
         env=environment(),
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
     )
     for line in killed.stdout:
         if json.loads(line).get("done") == 2:
-            killed.send_signal(signal.SIGKILL)
+            killed.send_signal(told)
             break
-    assert killed.wait(timeout=30) == -signal.SIGKILL
-    killed.stdout.close()
+    _, said = killed.communicate(timeout=30)
+    if told == signal.SIGTERM:
+        assert killed.returncode == 143
+        assert said.splitlines()[-1].startswith("embedding: stopped by SIGTERM; finished shards stay")
+        assert not list(job.output.glob("*.tmp"))
+    else:
+        assert killed.returncode == -signal.SIGKILL
 
-    code, events, _ = run_cli("batch", *options)
-    assert code == 0
-    assert 0 < events[0]["shards_todo"] <= 6
-    use_threads(None)
-    settings = Settings.choose(device="cpu", dtype="float32", max_length=128)
+    resumed = dataclasses.replace(job, settings=settings, shard_rows=100)
+    assert 0 < collect(resumed)[0]["shards_todo"] <= 6
     whole = dataclasses.replace(job, output=job.output.with_name("whole"), settings=settings, shard_rows=100)
     collect(whole)
     assert contents(job.output) == contents(whole.output)
@@ -153,8 +158,72 @@ def test_a_file_that_is_no_parquet_is_named(job):
 def test_bytes_that_are_not_utf8_are_named(job):
     raw = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff\xfe"]).buffers())
     pq.write_table(pa.table({"text_hash": [b"h"], "text": raw}), job.source / "a.parquet")
-    with pytest.raises(InputError, match=r"a\.parquet is damaged from row 0 on .*UTF8"):
+    with pytest.raises(InputError, match=r"a\.parquet is damaged in row 0 .*UTF8"):
         collect(job)
+
+
+def test_a_lone_surrogate_is_named_by_its_row(job):
+    raw = pa.array([b"good", b"fine", "zebra \ud800".encode("utf-8", "surrogatepass"), b"good"])
+    texts = pa.Array.from_buffers(pa.string(), len(raw), raw.buffers())
+    pq.write_table(pa.table({"text_hash": [b"a", b"b", b"c", b"d"], "text": texts}), job.source / "a.parquet")
+    with pytest.raises(InputError, match=r"a\.parquet is damaged in row 2 .*: clean the text") as caught:
+        collect(job)
+    assert "zebra" not in str(caught.value)
+    assert contents(job.output) == {}
+
+
+def test_a_hundred_thousand_identical_texts(job, encoder):
+    write_input(job.source / "a.parquet", ["same again"] * 100_000)
+    wide = dataclasses.replace(job.settings, token_budget=16_384)
+    events = collect(dataclasses.replace(job, shard_rows=4_096, settings=wide))
+    assert (events[-1]["documents"], events[-1]["shards"], events[-1]["padding_ratio"]) == (100_000, 25, 1.0)
+    wanted = encoder.encode(["same again"]).dense[0]
+    for path in job.output.glob("part-*.parquet"):
+        dense = pq.read_table(path).column("dense").combine_chunks().flatten().to_numpy().reshape(-1, len(wanted))
+        np.testing.assert_allclose(dense.astype(np.float32), np.broadcast_to(wanted, dense.shape), atol=5e-4)
+
+
+def test_one_megabyte_is_cut_and_counted(job):
+    write_input(job.source / "a.parquet", ["short", "word " * 200_000])
+    *_, shard, end = collect(job)
+    assert (shard["truncated"], end["truncated"]) == (1, 1)
+    table = pq.read_table(job.output / shard["file"])
+    assert table.column("truncated").to_pylist() == [False, True]
+    assert table.column("tokens").to_pylist()[1] > 200_000
+
+
+def test_progress_tells_the_pace(job, texts):
+    write_input(job.source / "a.parquet", texts)
+    start, *shards, end = collect(job)
+    assert start["documents_todo"] == len(texts)
+    assert start["device_name"].endswith("threads")
+    assert [event["documents_done"] for event in shards] == [20, 40, 60, len(texts)]
+    assert {event["documents_total"] for event in shards} == {len(texts)}
+    for event in (*shards, end):
+        assert event["documents_per_second"] > 0
+        assert event["tokens_per_second"] > event["documents_per_second"]
+
+
+def test_a_full_disk_keeps_what_is_finished(job, texts):
+    write_input(job.source / "a.parquet", texts)
+    collect(job)
+    names = sorted(contents(job.output))
+    before = contents(job.output)
+    for name in names:
+        (job.output / name).unlink()
+
+    def fill_up(event: dict) -> None:
+        if event.get("done") == 2:
+            (job.output / names[2]).with_suffix(".tmp").symlink_to("/dev/full")
+
+    with pytest.raises(OutputError, match=r"No space left on device.*make room there.*finished shards stay"):
+        run(job, fill_up)
+    kept = contents(job.output)
+    assert kept.items() >= {name: before[name] for name in names[:2]}.items()
+    assert names[2] not in kept
+    assert not [name for name in kept if name.endswith(".tmp")]
+    assert collect(job)[0]["shards_todo"] == len(names) - len(kept)
+    assert contents(job.output) == before
 
 
 def test_directories_that_do_not_fit_are_refused(job, tmp_path):

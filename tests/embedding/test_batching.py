@@ -27,6 +27,18 @@ def test_a_row_longer_than_the_budget_stands_alone():
     assert [list(rows) for rows in batches] == [[1], [0, 2]]
 
 
+def test_a_batch_that_is_a_quarter_full_takes_no_much_shorter_rows():
+    lengths = np.array([100, 99, 60, 60, 60, 50], np.int32)
+    assert [list(rows) for rows in plan_batches(lengths, token_budget=800)] == [[0, 1], [2, 3, 4, 5]]
+    # Less full, it takes them.
+    assert [list(rows) for rows in plan_batches(lengths, token_budget=2_400)] == [[0, 1, 2, 3, 4, 5]]
+
+
+def test_few_documents_are_padded_little_too():
+    lengths = np.clip(np.random.default_rng(1).lognormal(4.6, 0.75, 512), 3, 512).astype(np.int32)
+    assert padded_tokens(lengths, plan_batches(lengths, token_budget=16_384)) / lengths.sum() < 1.1
+
+
 def test_short_rows_are_limited_by_number():
     batches = plan_batches(np.full(10, 2, np.int32), token_budget=10_000, max_rows=4)
     assert [len(rows) for rows in batches] == [4, 4, 2]

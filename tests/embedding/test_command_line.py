@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from conftest import run_cli, write_input
 
+from embedding.__main__ import _parser
 from embedding.errors import ExitCode
 
 
@@ -15,6 +18,7 @@ def test_stdout_holds_one_json_object_a_line(job, texts):
     )  # fmt: skip
     assert code == ExitCode.OK
     start, *shards, end = events
+    assert list(start)[:3] == ["event", "device", "device_name"]
     assert start.keys() >= {"device", "dtype", "model_name", "model_key", "dim", "documents", "shards_todo"}
     assert (start["event"], start["documents"], start["shards_todo"]) == ("start", len(texts), 2)
     for done, shard in enumerate(shards, 1):
@@ -54,3 +58,12 @@ def test_a_required_gpu_is_not_replaced_by_the_cpu(job):
     )
     assert (code, events) == (ExitCode.GPU, [])
     assert "a GPU is required" in said
+
+
+def test_help_tells_what_the_exit_codes_mean(capsys):
+    with pytest.raises(SystemExit):
+        _parser().parse_args(["batch", "--help"])
+    said = capsys.readouterr().out
+    for code in ExitCode:
+        assert re.search(rf"^  {code:d} +\w", said, re.MULTILINE), code.name
+    assert re.search(r"^  143 +stopped by SIGTERM", said, re.MULTILINE)

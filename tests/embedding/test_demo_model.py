@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +23,16 @@ PASSAGES = [
     "Real-time analytics of parcels for a logistics company.",
     "Generative AI assistant that answers questions about internal documents.",
     "Unpaid invoice, reminder sent to the accounting department.",
+]
+ODD = [
+    "",
+    " ",
+    "\n\t",
+    "<mask> </s> <pad> literal",
+    "a\0b",
+    "１２３ ﬁ ① ﷺ",
+    "👩‍👩‍👧 café cafe\u0301",
+    "ไทย हिन्दी العربية",
 ]
 QUERIES = [
     ("migración de una base de datos", 0),
@@ -91,5 +103,46 @@ def test_equals_flag_embedding_with_mean_pooling_and_prompts(model, demo):
         passage_instruction_for_retrieval="passage: ",
         passage_instruction_format="{}{}",
     )
-    wanted = oracle.encode_corpus(PASSAGES, max_length=512, return_dense=True)["dense_vecs"]
-    assert np.abs(demo.encode(PASSAGES).dense - wanted).max() < 1e-6
+    texts = [*PASSAGES, *(query for query, _ in QUERIES), *ODD, "long " * 600]
+    wanted = oracle.encode_corpus(
+        texts, batch_size=8, max_length=512, return_dense=True, return_sparse=True, return_colbert_vecs=True
+    )
+    got = demo.encode(texts)
+    assert np.abs(got.dense - wanted["dense_vecs"]).max() < 1e-6
+    prompt = set(load_backend(demo.checkpoint).encode("passage:", add_special_tokens=False).ids)
+    for row, (text, theirs) in enumerate(zip(texts, wanted["lexical_weights"], strict=True)):
+        mine = dict(zip(*(part.tolist() for part in got.sparse.row(row)), strict=True))
+        # The prompt counts with FlagEmbedding, and with us where the text itself has its words.
+        assert set(mine) - prompt == {int(token) for token in theirs} - prompt, ascii(text)
+        assert all(abs(weight - theirs[str(token)]) < 1e-6 for token, weight in mine.items() if token not in prompt)
+    for mine, theirs in zip(demo.encode_colbert(texts), wanted["colbert_vecs"], strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-6, rtol=0)
+    assert got.truncated.tolist() == [False] * (len(texts) - 1) + [True]
+
+
+@pytest.mark.skipif("REVOPS_BGE_M3" not in os.environ, reason="REVOPS_BGE_M3 names no directory with BGE-M3")
+def test_bge_m3_gives_what_its_readme_shows():
+    bge_m3 = Encoder.load(Path(os.environ["REVOPS_BGE_M3"]), Settings.choose(device="cpu", dtype="float32"))
+    first = ["What is BGE M3?", "Defination of BM25"]
+    second = [
+        "BGE M3 is an embedding model supporting dense retrieval, lexical matching and multi-vector interaction.",
+        (
+            "BM25 is a bag-of-words retrieval function that ranks a set of documents based on the query terms "
+            "appearing in each document"
+        ),
+    ]
+    questions, answers = bge_m3.encode(first, prompt="query"), bge_m3.encode(second)
+    # It computed them in half precision.
+    np.testing.assert_allclose(questions.dense @ answers.dense.T, [[0.6265, 0.3477], [0.3499, 0.678]], atol=2e-3)
+    vocabulary = load_backend(bge_m3.checkpoint)
+    sparse = [
+        [dict(zip(*(part.tolist() for part in found.sparse.row(row)), strict=True)) for row in range(2)]
+        for found in (questions, answers)
+    ]
+    named = {vocabulary.id_to_token(token).lstrip("▁"): weight for token, weight in sparse[0][1].items()}
+    assert (named["BM"], named["25"]) == pytest.approx((0.2515, 0.3335), abs=2e-3)
+    score = sum(weight * sparse[1][0].get(token, 0) for token, weight in sparse[0][0].items())
+    assert score == pytest.approx(0.1955, abs=2e-3)
+    question, *_ = bge_m3.encode_colbert(first, prompt="query")
+    scores = [(question @ answer.T).max(1).mean() for answer in bge_m3.encode_colbert(second)]
+    assert scores == pytest.approx([0.7797, 0.4620], abs=2e-3)

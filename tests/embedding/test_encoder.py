@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from embedding.encoder import Encoder, Settings
-from embedding.errors import ModelError, UsageError
+from embedding.errors import GpuError, ModelError, UsageError
+from embedding.weights import load_weights
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +22,15 @@ def oracle(tiny_model):
     from FlagEmbedding import BGEM3FlagModel
 
     return BGEM3FlagModel(str(tiny_model), use_fp16=False, devices="cpu")
+
+
+def assert_equals_oracle(encoder: Encoder, texts: list[str], wanted: dict) -> None:
+    got = encoder.encode(texts)
+    assert np.abs(got.dense - wanted["dense_vecs"]).max() < 1e-6
+    for mine, theirs in zip(sparse_rows(got), wanted["lexical_weights"], strict=True):
+        assert mine == pytest.approx({int(token): weight for token, weight in theirs.items()}, abs=1e-6)
+    for mine, theirs in zip(encoder.encode_colbert(texts), wanted["colbert_vecs"], strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-6, rtol=0)
 
 
 def sparse_rows(embeddings) -> list[dict[int, float]]:
@@ -32,12 +43,69 @@ def test_equals_flag_embedding(encoder, oracle, texts):
     wanted = oracle.encode(
         texts, batch_size=16, max_length=64, return_dense=True, return_sparse=True, return_colbert_vecs=True
     )
-    got = encoder.encode(texts)
-    assert np.abs(got.dense - wanted["dense_vecs"]).max() < 1e-6
-    for mine, theirs in zip(sparse_rows(got), wanted["lexical_weights"], strict=True):
-        assert mine == pytest.approx({int(token): weight for token, weight in theirs.items()}, abs=1e-6)
-    for mine, theirs in zip(encoder.encode_colbert(texts), wanted["colbert_vecs"], strict=True):
-        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+    assert_equals_oracle(encoder, texts, wanted)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_equals_flag_embedding_at_8192_tokens(tiny_model, oracle):
+    long = Encoder.load(tiny_model, Settings.choose(device="cpu", dtype="float32", max_length=8_192))
+    texts = ["word " * 20_000]
+    wanted = oracle.encode(texts, max_length=8_192, return_dense=True, return_sparse=True, return_colbert_vecs=True)
+    assert_equals_oracle(long, texts, wanted)
+
+
+def test_a_stream_gives_what_single_items_give(encoder, texts):
+    items = [texts[:25], [], texts[25:]]
+    tokens = [encoder.tokenizer.tokenize(item, prompt="passage") for item in items]
+    for key, future in encoder.encode_stream(enumerate(tokens)):
+        wanted, got = encoder.encode(items[key]), future.result()
+        assert np.array_equal(got.dense, wanted.dense)
+        assert sparse_rows(got) == sparse_rows(wanted)
+        assert got.tokens.tolist() == wanted.tokens.tolist()
+        assert (got.encoded_tokens, got.padded_tokens) == (wanted.encoded_tokens, wanted.padded_tokens)
+
+
+class Failing(torch.nn.Module):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def forward(self, **_):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("raised", "error", "message"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory"),
+            GpuError,
+            r"1 x \d+ tokens does not fit .* lower --token-budget",
+        ),
+        (RuntimeError("device-side assert"), RuntimeError, "^device-side assert$"),
+    ],
+)
+def test_only_a_lack_of_memory_is_told_as_such(tiny_model, encoder, settings, raised, error, message):
+    weights = load_weights(encoder.checkpoint, device="cpu", dtype="float32")
+    broken = Encoder(encoder.checkpoint, settings, weights=replace(weights, transformer=Failing(raised)))
+    with pytest.raises(error, match=message):
+        broken.encode(["a"])
+    with pytest.raises(error, match=message):
+        list(broken.encode_stream([(0, broken.tokenizer.tokenize(["a"], prompt="passage"))]))
+
+
+def test_nan_is_an_error_in_every_head(encoder, settings):
+    weights = load_weights(encoder.checkpoint, device="cpu", dtype="float32")
+    for head in (weights.sparse, weights.colbert):
+        torch.nn.init.constant_(head.bias, float("nan"))
+    broken = Encoder(encoder.checkpoint, settings, weights=weights)
+    with pytest.raises(ModelError, match="NaN or infinity in float32"):
+        broken.encode(["a"])
+    with pytest.raises(ModelError, match="NaN"):
+        broken.encode_colbert(["a"])
+    ((_, future),) = broken.encode_stream([(0, broken.tokenizer.tokenize(["a"], prompt="passage"))])
+    with pytest.raises(ModelError, match="NaN"):
+        future.result()
 
 
 def test_is_deterministic_and_keeps_the_order(encoder, texts):

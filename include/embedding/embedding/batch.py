@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +12,9 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from embedding.checkpoint import Checkpoint, read_checkpoint
-from embedding.encoder import Embeddings, Encoder, Settings
+from embedding.collect import Embeddings
+from embedding.device import name_device
+from embedding.encoder import Encoder, Settings
 from embedding.errors import InputError, UsageError
 from embedding.inputs import list_inputs, read_chunks
 from embedding.model_key import model_key
@@ -24,6 +25,8 @@ from embedding.tokenizer import Tokenizer, Tokens
 Item = TypeVar("Item")
 # While one shard is encoded, the next is read and tokenized and another may wait.
 AHEAD = 2
+# One shard is written while the next waits for its last batch.
+BEHIND = 2
 SHARD_ROWS = 4_096
 
 
@@ -46,9 +49,10 @@ class _Work:
     tokens: Tokens
 
 
-def run(job: Job, emit: Emit) -> None:
+def run(job: Job, emit: Emit, *, encoder: Encoder | None = None) -> None:
     """Encode every document that no finished shard holds, and report through `emit`.
 
+    An encoder that is given must have the job's model and settings; else one is loaded where there is work.
     Raises an EmbeddingError naming place and remedy; finished shards stay, and the next run skips them.
     """
     if job.source.resolve() == job.output.resolve():
@@ -60,9 +64,11 @@ def run(job: Job, emit: Emit) -> None:
     with open_output(job.output):
         shards = _plan(job, files, identity=_identity(about))
         todo = [shard for shard in shards if not is_finished(shard)]
-        progress.start(shards, todo, about={"device": job.settings.device, **about})
+        device = {"device": job.settings.device, "device_name": name_device(job.settings.device)}
+        progress.start(shards, todo, about=device | about)
         if todo:
-            encoder = Encoder(checkpoint, job.settings)
+            encoder = encoder or Encoder(checkpoint, job.settings)
+            progress.loaded()
             work = _tokenized(job, encoder.tokenizer, files=files, todo=todo, identity=_identity(about))
             _encode(encoder, work, progress=progress, metadata={name: str(value) for name, value in about.items()})
     progress.end()
@@ -105,20 +111,22 @@ def _tokenized(
 
 
 def _encode(encoder: Encoder, work: Iterator[_Work], *, progress: Progress, metadata: Mapping[str, str]) -> None:
-    def finish(item: _Work, embeddings: Embeddings, started: float) -> None:
-        write_shard(item.shard, to_table(item.hashes, embeddings, metadata=metadata))
-        progress.shard(item.shard, embeddings, seconds=time.monotonic() - started)
+    """Tokenize ahead, compute, and write behind, each in threads of its own."""
 
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        writing: Future[None] | None = None
-        for item in _ahead(work, reader):
-            started = time.monotonic()
-            embeddings = encoder.encode_tokens(item.tokens)
-            if writing:
-                writing.result()
-            writing = writer.submit(finish, item, embeddings, started)
-        if writing:
-            writing.result()
+    def finish(item: _Work, encoded: Future[Embeddings]) -> None:
+        embeddings = encoded.result()
+        write_shard(item.shard, to_table(item.hashes, embeddings, metadata=metadata))
+        progress.shard(item.shard, embeddings)
+
+    with ThreadPoolExecutor(1, "tokenize") as reader, ThreadPoolExecutor(1, "write") as writer:
+        writing: deque[Future[None]] = deque()
+        tokenized = ((item, item.tokens) for item in _ahead(work, reader))
+        for item, encoded in encoder.encode_stream(tokenized):
+            if len(writing) == BEHIND:
+                writing.popleft().result()
+            writing.append(writer.submit(finish, item, encoded))
+        for shard in writing:
+            shard.result()
 
 
 def _ahead(items: Iterator[Item], pool: ThreadPoolExecutor) -> Iterator[Item]:

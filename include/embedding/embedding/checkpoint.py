@@ -27,7 +27,10 @@ WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-REMEDY = "build one with `python -m embedding demo-model`, or name a directory that has one with --model"
+REMEDY = (
+    "fetch BGE-M3 with `make model` (`embed fetch-model`), build the small one with `python -m embedding demo-model`, "
+    "or name a directory that has one with --model"
+)
 
 
 @dataclass(frozen=True)

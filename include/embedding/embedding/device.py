@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
 import torch
@@ -34,6 +35,14 @@ def choose_dtype(wanted: str, *, device: str) -> str:
     return "bfloat16" if native else "float32"
 
 
+def name_device(device: str) -> str:
+    """Return the name of the GPU, or of the processor with the number of threads that compute."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    names = [line.partition(":")[2].strip() for line in _cpuinfo().splitlines() if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} threads"
+
+
 def use_threads(count: int | None) -> int:
     """Let PyTorch use that many threads, by default every processor this process may run on."""
     count = count or len(os.sched_getaffinity(0))
@@ -42,8 +51,12 @@ def use_threads(count: int | None) -> int:
 
 
 def _cpu_has_bfloat16() -> bool:
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
+    flags = _cpuinfo()
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""

@@ -1,56 +1,33 @@
-"""The forward pass: token ids to dense, sparse and ColBERT vectors, for documents and queries alike."""
+"""Texts or tokens to dense, sparse and ColBERT vectors, for documents and queries alike."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
-from embedding.batching import padded_tokens, plan_batches
+from embedding.batching import Batch, pad, plan_batches
 from embedding.checkpoint import Checkpoint, read_checkpoint
+from embedding.collect import Collected, Embeddings, finish
 from embedding.device import choose_device, choose_dtype
-from embedding.errors import GpuError, ModelError, UsageError
+from embedding.errors import ModelError, UsageError
+from embedding.forward import Forward, Launched
 from embedding.model_key import model_key
-from embedding.sparse import SparseVectors, join_rows, pool_tokens
 from embedding.tokenizer import Tokenizer, Tokens
 from embedding.weights import Weights, load_weights
 
+Key = TypeVar("Key")
 MAX_LENGTH = 512
 # A GPU wants large products; on a CPU a batch should stay near its caches.
 TOKEN_BUDGET = {"cuda": 16_384, "cpu": 2_048}
-
-
-@dataclass(frozen=True)
-class Embeddings:
-    """Hold n results in the order of the texts: unit vectors (n, dim), sparse vectors, token counts (n)."""
-
-    dense: NDArray[np.float32]
-    sparse: SparseVectors
-    tokens: NDArray[np.int32]
-    truncated: NDArray[np.bool_]
-    encoded_tokens: int
-    padded_tokens: int
-
-
-@dataclass(frozen=True)
-class _Batch:
-    rows: NDArray[np.intp]
-    ids: NDArray[np.int32]
-    mask: NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class _Pending:
-    batch: _Batch
-    dense: torch.Tensor
-    weights: torch.Tensor
-    copied: torch.cuda.Event | None
+# One batch is computed and one is queued behind it; more would only hold memory.
+IN_FLIGHT = 2
 
 
 @dataclass(frozen=True)
@@ -85,8 +62,8 @@ class Settings:
 class Encoder:
     """Encode texts; one instance serves one thread at a time."""
 
-    def __init__(self, checkpoint: Checkpoint, settings: Settings) -> None:
-        """Load tokenizer and weights; raises ModelError, UsageError."""
+    def __init__(self, checkpoint: Checkpoint, settings: Settings, *, weights: Weights | None = None) -> None:
+        """Load tokenizer and weights, where none are given; raises ModelError, GpuError, UsageError."""
         if settings.max_length > checkpoint.max_tokens:
             raise UsageError(
                 f"{checkpoint.name} takes {checkpoint.max_tokens} tokens, not {settings.max_length}: lower --max-length"
@@ -94,7 +71,10 @@ class Encoder:
         self.checkpoint = checkpoint
         self.settings = settings
         self.tokenizer = Tokenizer(checkpoint, max_length=settings.max_length)
-        self._weights: Weights = load_weights(checkpoint, device=settings.device, dtype=settings.dtype)
+        weights = weights or load_weights(checkpoint, device=settings.device, dtype=settings.dtype)
+        self._forward = Forward(weights, device=settings.device, pooling=checkpoint.pooling)
+        self._is_counted = np.ones(checkpoint.vocabulary, np.bool_)
+        self._is_counted[self.tokenizer.special_ids] = False
 
     @classmethod
     def load(cls, model: Path, settings: Settings | None = None) -> Encoder:
@@ -111,100 +91,68 @@ class Encoder:
 
     def encode_tokens(self, tokens: Tokens) -> Embeddings:
         """Encode tokenized texts. Batches depend on these texts only, so equal input gives equal bits."""
-        batches = plan_batches(tokens.lengths, token_budget=self.settings.token_budget)
-        dense = np.empty((len(tokens.ids), self.checkpoint.dim), np.float32)
-        sparse: list[Any] = [None] * len(tokens.ids)
-        for pending in self._one_behind(tokens, batches):
-            vectors, weights = self._collect(pending)
-            batch = pending.batch
-            dense[batch.rows] = vectors
-            pooled = pool_tokens(weights, batch.ids, self._counted(batch, prompt_tokens=tokens.prompt_tokens))
-            for position, row in enumerate(batch.rows):
-                sparse[row] = pooled.row(position)
-        return Embeddings(
-            dense=dense,
-            sparse=join_rows(sparse),
-            tokens=tokens.counts,
-            truncated=tokens.truncated,
-            encoded_tokens=int(tokens.lengths.sum()),
-            padded_tokens=padded_tokens(tokens.lengths, batches),
-        )
+        batches = self._plan(tokens)
+        collected = self._collect(tokens, batches)
+        for launched in self._one_behind(tokens, batches, self._forward.documents):
+            collected.add(launched)
+        return collected.result()
+
+    def encode_stream(self, work: Iterable[tuple[Key, Tokens]]) -> Iterator[tuple[Key, Future[Embeddings]]]:
+        """Encode one item after the other without a pause between them, results as those of encode_tokens.
+
+        Results are post-processed in a thread of their own. An item is yielded once its last batch is started, its
+        future done when that batch is; what fails there is raised by the future and by the iteration.
+        """
+        with ThreadPoolExecutor(1, "post-process") as post:
+            in_flight: deque[Future[None]] = deque()
+            for key, tokens in work:
+                batches = self._plan(tokens)
+                collected = self._collect(tokens, batches)
+                added = []
+                for rows in batches:
+                    if len(in_flight) == IN_FLIGHT:
+                        in_flight.popleft().result()
+                    added.append(post.submit(collected.add, self._forward.documents(self._pad(tokens, rows))))
+                    in_flight.append(added[-1])
+                yield key, post.submit(finish, added, collected)
 
     def encode_colbert(self, texts: Sequence[str], *, prompt: str = "passage") -> list[NDArray[np.float32]]:
         """Return one (tokens - 1, colbert dim) array of unit rows a text: every token but the first."""
         tokens = self.tokenizer.tokenize(texts, prompt=prompt)
+        lengths = tokens.lengths
         vectors: list[Any] = [None] * len(texts)
-        for rows in plan_batches(tokens.lengths, token_budget=self.settings.token_budget):
-            hidden = self._forward(_pad(tokens, rows, pad_id=self.checkpoint.pad_id))
-            with torch.inference_mode():
-                units = functional.normalize(self._weights.colbert(hidden[:, 1:]), dim=-1).cpu().numpy()
-            for position, row in enumerate(rows):
+        for launched in self._one_behind(tokens, self._plan(tokens), self._forward.colbert):
+            (units,) = launched.arrays()
+            self._check(units)
+            for position, row in enumerate(launched.batch.rows):
                 # Copied, so that one short text does not keep the whole padded batch alive.
-                vectors[row] = units[position, : tokens.lengths[row] - 1].copy()
+                vectors[row] = units[position, : lengths[row] - 1].copy()
         return vectors
 
-    def _one_behind(self, tokens: Tokens, batches: Sequence[NDArray[np.intp]]) -> Iterator[_Pending]:
-        # A GPU computes the next batch while the host pools the one before.
-        before: _Pending | None = None
+    def _plan(self, tokens: Tokens) -> list[NDArray[np.intp]]:
+        return plan_batches(tokens.lengths, token_budget=self.settings.token_budget)
+
+    def _pad(self, tokens: Tokens, rows: NDArray[np.intp]) -> Batch:
+        return pad(tokens, rows, pad_id=self.checkpoint.pad_id)
+
+    def _collect(self, tokens: Tokens, batches: Sequence[NDArray[np.intp]]) -> Collected:
+        return Collected(tokens, batches, dim=self.checkpoint.dim, is_counted=self._is_counted, check=self._check)
+
+    def _one_behind(
+        self, tokens: Tokens, batches: Sequence[NDArray[np.intp]], start: Callable[[Batch], Launched]
+    ) -> Iterator[Launched]:
+        # A GPU computes the next batch while the host works on the one before.
+        before: Launched | None = None
         for rows in batches:
-            now = self._launch(_pad(tokens, rows, pad_id=self.checkpoint.pad_id))
+            now = start(self._pad(tokens, rows))
             if before is not None:
                 yield before
             before = now
         if before is not None:
             yield before
 
-    @torch.inference_mode()
-    def _launch(self, batch: _Batch) -> _Pending:
-        hidden = self._forward(batch)
-        mask = torch.from_numpy(batch.mask).to(hidden.device, non_blocking=True)
-        dense = functional.normalize(self._pool(hidden, mask), dim=-1)
-        weights = functional.relu(self._weights.sparse(hidden)).squeeze(-1)
-        if hidden.device.type == "cpu":
-            return _Pending(batch, dense, weights, copied=None)
-        dense, weights = dense.to("cpu", non_blocking=True), weights.to("cpu", non_blocking=True)
-        copied = torch.cuda.Event()
-        copied.record()
-        return _Pending(batch, dense, weights, copied)
-
-    @torch.inference_mode()
-    def _forward(self, batch: _Batch) -> torch.Tensor:
-        ids = torch.from_numpy(batch.ids.astype(np.int64)).to(self.settings.device, non_blocking=True)
-        # Without padding there is no mask: PyTorch then takes its fastest attention.
-        mask = None if batch.mask.all() else torch.from_numpy(batch.mask).to(ids.device, non_blocking=True).long()
-        try:
-            return self._weights.transformer(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-        except torch.OutOfMemoryError as error:
-            raise GpuError(
-                f"a batch of {ids.shape[0]} x {ids.shape[1]} tokens does not fit into the GPU's memory: "
-                f"lower --token-budget (now {self.settings.token_budget})"
-            ) from error
-
-    def _pool(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        if self.checkpoint.pooling == "cls":
-            return hidden[:, 0]
-        summed = (hidden * mask.unsqueeze(-1)).sum(1)
-        return summed / mask.sum(1, keepdim=True)
-
-    def _collect(self, pending: _Pending) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        if pending.copied is not None:
-            pending.copied.synchronize()
-        dense, weights = pending.dense.numpy(), pending.weights.numpy()
-        if not (np.isfinite(dense).all() and np.isfinite(weights).all()):
+    def _check(self, *results: NDArray[np.float32]) -> None:
+        if not all(np.isfinite(result).all() for result in results):
             raise ModelError(
                 f"{self.checkpoint.name} gave NaN or infinity in {self.settings.dtype}: try --dtype float32"
             )
-        return dense, weights
-
-    def _counted(self, batch: _Batch, *, prompt_tokens: int) -> NDArray[np.bool_]:
-        counted = batch.mask & ~np.isin(batch.ids, self.tokenizer.special_ids)
-        counted[:, 1 : 1 + prompt_tokens] = False
-        return counted
-
-
-def _pad(tokens: Tokens, rows: NDArray[np.intp], *, pad_id: int) -> _Batch:
-    lengths = tokens.lengths[rows]
-    mask = np.arange(lengths.max()) < lengths[:, None]
-    ids = np.full(mask.shape, pad_id, np.int32)
-    ids[mask] = np.concatenate([tokens.ids[row] for row in rows])
-    return _Batch(rows=rows, ids=ids, mask=mask)

@@ -14,6 +14,22 @@ class ExitCode(IntEnum):
     GPU = 4
     INPUT = 5
     OUTPUT = 6
+    ABANDONED = 7
+    FETCH = 8
+
+
+EXIT_CODES = """\
+  0    done
+  1    a defect of the encoder
+  2    options that do not fit each other or the model
+  3    the model is missing, incomplete or damaged
+  4    a GPU is required and absent, or its memory is too small
+  5    an input file is damaged or not as agreed
+  6    the output cannot be written: rights, a full disk, another run
+  7    whoever started it went away (--end-with-stdin); finished shards stay
+  8    a file of the model cannot be fetched, or is another one
+  130  stopped by SIGINT; finished shards stay, the next run goes on after them
+  143  stopped by SIGTERM; likewise"""
 
 
 class EmbeddingError(Exception):
@@ -48,3 +64,9 @@ class OutputError(EmbeddingError):
     """Report an output directory that cannot be written, or that another run is writing."""
 
     exit_code = ExitCode.OUTPUT
+
+
+class FetchError(EmbeddingError):
+    """Report a file of the model that cannot be had, or that is not the one that was published."""
+
+    exit_code = ExitCode.FETCH

@@ -70,13 +70,31 @@ def _read(files: list[Path], columns: list[str]) -> Iterator[pa.Table]:
             with pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(batch_size=READ_ROWS, columns=columns):
                     table = pa.Table.from_batches([batch])
-                    # Parquet does not check that a string is UTF-8.
-                    table.validate(full=True)
+                    _check_text(path, table, first_row=row)
                     _check_nulls(path, table, first_row=row)
                     row += len(table)
                     yield _plain(table)
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{path} is damaged from row {row} on ({error}): write it again") from error
+
+
+def _check_text(path: Path, table: pa.Table, *, first_row: int) -> None:
+    # Parquet does not check that a string is UTF-8. A lone surrogate, which other programs let through, is not.
+    try:
+        table.validate(full=True)
+    except pa.ArrowInvalid as error:
+        bad = next((row for row in range(len(table)) if not _is_valid(table.slice(row, 1))), 0)
+        raise InputError(
+            f"{path} is damaged in row {first_row + bad} ({error}): clean the text, write it again"
+        ) from error
+
+
+def _is_valid(table: pa.Table) -> bool:
+    try:
+        pa.concat_tables([table]).combine_chunks().validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _plain(table: pa.Table) -> pa.Table:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from embedding.encoder import Embeddings
+from embedding.collect import Embeddings
 from embedding.shards import Shard
 
 Emit = Callable[[dict[str, Any]], None]
@@ -17,34 +17,39 @@ class Progress:
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
-        self._started = time.monotonic()
+        self._started = self._previous = time.monotonic()
         self._documents = self._tokens = self._padded = self._truncated = self._shards = 0
         self._skipped: Sequence[Shard] = ()
-        self._todo = 0
+        self._todo: Sequence[Shard] = ()
 
     def start(self, shards: Sequence[Shard], todo: Sequence[Shard], *, about: Mapping[str, Any]) -> None:
         """Report what lies ahead."""
         self._skipped = [shard for shard in shards if shard not in todo]
-        self._todo = len(todo)
-        documents = sum(shard.documents for shard in shards)
+        self._todo = todo
         self._emit(
             {
                 "event": "start",
                 **about,
-                "documents": documents,
+                "documents": sum(shard.documents for shard in shards),
+                "documents_todo": sum(shard.documents for shard in todo),
                 "shards": len(shards),
                 "shards_todo": len(todo),
             }
         )
 
-    def shard(self, shard: Shard, embeddings: Embeddings, *, seconds: float) -> None:
-        """Report a shard that is safely on disk; `done` and `total` count the shards of this run."""
+    def loaded(self) -> None:
+        """Start the clock of the pace: the model is in memory."""
+        self._started = self._previous = time.monotonic()
+
+    def shard(self, shard: Shard, embeddings: Embeddings) -> None:
+        """Report a shard that is safely on disk; `done` and `total` count this run's shards, the pace is its mean."""
         truncated = int(embeddings.truncated.sum())
         self._shards += 1
         self._documents += shard.documents
         self._tokens += embeddings.encoded_tokens
         self._padded += embeddings.padded_tokens
         self._truncated += truncated
+        now = time.monotonic()
         self._emit(
             {
                 "event": "shard",
@@ -53,15 +58,19 @@ class Progress:
                 "tokens": embeddings.encoded_tokens,
                 "truncated": truncated,
                 "padding_ratio": _ratio(embeddings.padded_tokens, embeddings.encoded_tokens),
-                "seconds": round(seconds, 3),
+                "seconds": round(now - self._previous, 3),
                 "done": self._shards,
-                "total": self._todo,
+                "total": len(self._todo),
+                "documents_done": self._documents,
+                "documents_total": sum(shard.documents for shard in self._todo),
+                **self._pace(now),
             }
         )
+        self._previous = now
 
     def end(self) -> None:
         """Report the totals of this run; what an earlier run finished counts as skipped only."""
-        seconds = time.monotonic() - self._started
+        now = time.monotonic()
         self._emit(
             {
                 "event": "end",
@@ -72,10 +81,17 @@ class Progress:
                 "tokens": self._tokens,
                 "truncated": self._truncated,
                 "padding_ratio": _ratio(self._padded, self._tokens),
-                "seconds": round(seconds, 3),
-                "tokens_per_second": round(self._tokens / seconds, 1),
+                "seconds": round(now - self._started, 3),
+                **self._pace(now),
             }
         )
+
+    def _pace(self, now: float) -> dict[str, float]:
+        seconds = max(now - self._started, 1e-6)
+        return {
+            "documents_per_second": round(self._documents / seconds, 1),
+            "tokens_per_second": round(self._tokens / seconds, 1),
+        }
 
 
 def _ratio(padded: int, tokens: int) -> float:

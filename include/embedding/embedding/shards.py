@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -14,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedding.encoder import Embeddings
+from embedding.collect import Embeddings
 from embedding.errors import OutputError
+from embedding.stopping import WRITING
 
 
 @dataclass(frozen=True)
@@ -71,19 +73,29 @@ def _lock(directory: Path, handle: int) -> None:
 def write_shard(shard: Shard, table: pa.Table) -> None:
     """Write aside, flush to disk, then rename: a reader sees the whole file or none; raises OutputError."""
     aside = shard.path.with_suffix(".tmp")
-    try:
-        with aside.open("wb") as file:
-            pq.write_table(table, file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(shard.path)
-        directory = os.open(shard.path.parent, os.O_RDONLY)
+    with WRITING:
         try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    except OSError as error:
-        raise _unwritable(shard.path.parent, error) from error
+            with aside.open("wb") as file:
+                # Vectors have no repeated values: dictionaries and statistics of them would cost time and say nothing.
+                pq.write_table(
+                    table, file, compression="zstd", use_dictionary=False, write_statistics=["text_hash", "tokens"]
+                )
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(shard.path)
+            _flush_directory(shard.path.parent)
+        except (OSError, pa.ArrowException) as error:
+            # On a full disk its half is the room that the remedy needs.
+            aside.unlink(missing_ok=True)
+            raise _unwritable(shard.path.parent, error) from error
+
+
+def _flush_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def to_table(hashes: pa.ChunkedArray, embeddings: Embeddings, *, metadata: Mapping[str, str]) -> pa.Table:
@@ -101,5 +113,12 @@ def to_table(hashes: pa.ChunkedArray, embeddings: Embeddings, *, metadata: Mappi
     return pa.table(columns).replace_schema_metadata(dict(metadata))
 
 
-def _unwritable(directory: Path, error: OSError) -> OutputError:
-    return OutputError(f"cannot write to {directory} ({error.strerror}): check its owner, rights and free space")
+def _unwritable(directory: Path, error: Exception) -> OutputError:
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return OutputError(
+            f"no room to write in {directory} ({os.strerror(number)}): make room there and start again; "
+            "finished shards stay and are not encoded again"
+        )
+    reason = os.strerror(number) if number else error
+    return OutputError(f"cannot write to {directory} ({reason}): check its owner, rights and free space")

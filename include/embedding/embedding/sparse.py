@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from embedding.ragged import places, to_offsets
+
+WEIGHT_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -23,26 +28,35 @@ class SparseVectors:
 
 
 def pool_tokens(weights: NDArray[np.float32], ids: NDArray[np.int32], keep: NDArray[np.bool_]) -> SparseVectors:
-    """Keep the highest positive weight per row and token id; all three arrays are (rows, positions)."""
-    rows, positions = np.nonzero(keep & (weights > 0))
-    keys = rows.astype(np.int64) << 32 | ids[rows, positions]
-    order = np.argsort(keys, kind="stable")
-    keys, values = keys[order], weights[rows, positions][order]
-    starts = np.flatnonzero(np.diff(keys, prepend=-1))
-    unique = keys[starts]
+    """Keep the highest positive weight per row and token id; all three arrays are (rows, positions).
+
+    Raises ValueError where rows x the highest id has more than 32 bits: 16,384 rows of BGE-M3's 250,002 ids have not.
+    """
+    keep = keep & (weights > 0)
+    id_bits = int(ids.max(initial=1)).bit_length()
+    if len(ids) << id_bits > 1 << WEIGHT_BITS:
+        raise ValueError(f"{len(ids)} rows of ids below {1 << id_bits} are too many: use smaller batches")
+    rows = np.repeat(np.arange(len(ids), dtype=np.uint64), keep.sum(1))
+    places_of_tokens = rows << np.uint64(id_bits) | ids[keep].astype(np.uint64)
+    # The bits of positive floats sort as the floats do, so one sort of plain numbers puts the highest weight last.
+    packed = places_of_tokens << np.uint64(WEIGHT_BITS) | weights[keep].view(np.uint32)
+    packed.sort()
+    places_of_tokens = packed >> np.uint64(WEIGHT_BITS)
+    last = np.append(places_of_tokens[1:] != places_of_tokens[:-1], True)[: len(packed)]
+    found = places_of_tokens[last]
     return SparseVectors(
-        offsets=np.searchsorted(unique >> 32, np.arange(len(weights) + 1)).astype(np.int32),
-        ids=(unique & 0xFFFFFFFF).astype(np.int32),
-        weights=np.maximum.reduceat(values, starts) if len(starts) else values,
+        offsets=np.searchsorted(found, np.arange(len(ids) + 1, dtype=np.uint64) << np.uint64(id_bits)).astype(np.int32),
+        ids=(found & np.uint64((1 << id_bits) - 1)).astype(np.int32),
+        weights=packed[last].astype(np.uint32).view(np.float32),
     )
 
 
-def join_rows(rows: list[tuple[NDArray[np.int32], NDArray[np.float32]]]) -> SparseVectors:
-    """Put single rows together, in their order."""
-    offsets = np.zeros(len(rows) + 1, np.int32)
-    np.cumsum([len(ids) for ids, _ in rows], out=offsets[1:])
+def join(parts: Sequence[SparseVectors], order: NDArray[np.intp]) -> SparseVectors:
+    """Put parts together; row i of the result is row order[i] of all parts' rows, one part after the other."""
+    lengths = np.concatenate([np.empty(0, np.int32), *(np.diff(part.offsets) for part in parts)])
+    chosen = places(to_offsets(lengths), order)
     return SparseVectors(
-        offsets=offsets,
-        ids=np.concatenate([np.empty(0, np.int32), *(ids for ids, _ in rows)]),
-        weights=np.concatenate([np.empty(0, np.float32), *(weights for _, weights in rows)]),
+        offsets=to_offsets(lengths[order]).astype(np.int32),
+        ids=np.concatenate([np.empty(0, np.int32), *(part.ids for part in parts)])[chosen],
+        weights=np.concatenate([np.empty(0, np.float32), *(part.weights for part in parts)])[chosen],
     )

@@ -10,7 +10,7 @@ from torch import nn
 
 from embedding.checkpoint import COLBERT_HEAD, REMEDY, SPARSE_HEAD, Checkpoint
 from embedding.device import DTYPES
-from embedding.errors import ModelError
+from embedding.errors import GpuError, ModelError
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,23 @@ def load_weights(checkpoint: Checkpoint, *, device: str, dtype: str) -> Weights:
     wrong = sorted(loading["missing_keys"]) + [str(key) for key in loading["mismatched_keys"]]
     if wrong:
         raise ModelError(f"the weights in {checkpoint.path} lack {', '.join(wrong[:3])}; {REMEDY}")
-    return Weights(
-        transformer=transformer.to(device).eval(),
-        sparse=_load_head(checkpoint.path / SPARSE_HEAD, dim=checkpoint.dim).to(device),
-        colbert=_load_head(checkpoint.path / COLBERT_HEAD, dim=checkpoint.dim).to(device),
+    weights = Weights(
+        transformer=transformer.eval(),
+        sparse=_load_head(checkpoint.path / SPARSE_HEAD, dim=checkpoint.dim),
+        colbert=_load_head(checkpoint.path / COLBERT_HEAD, dim=checkpoint.dim),
     )
+    return move(weights, device)
+
+
+def move(weights: Weights, device: str) -> Weights:
+    """Put the weights on a device; raises GpuError where they do not fit."""
+    if device == "cuda":
+        # cuDNN's attention prepares itself anew for each shape, and batches have hundreds of shapes.
+        torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        return Weights(*(module.to(device) for module in (weights.transformer, weights.sparse, weights.colbert)))
+    except torch.OutOfMemoryError as error:
+        raise GpuError("the GPU's memory does not hold the weights: stop what else uses the GPU") from error
 
 
 def _load_head(path: Path, *, dim: int) -> nn.Linear:
