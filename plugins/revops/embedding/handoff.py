@@ -22,7 +22,7 @@ def export_texts(warehouse: psycopg.Connection, *, model_id: int, source: str, f
     """Write the texts of a source that lack a vector of the model as Parquet files; return how many.
 
     Columns: text_hash binary(32), text string. Equal texts are written once. Constant memory. An empty result
-    makes an empty folder.
+    makes an empty folder. Vectors of texts without a document stay while it decides: it counts on those that it sees.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -32,10 +32,13 @@ def export_texts(warehouse: psycopg.Connection, *, model_id: int, source: str, f
     folder.parent.chmod(0o700)  # texts of deals
     schema = pa.schema([("text_hash", pa.binary(32)), ("text", pa.string())])
     total = 0
+    warehouse.execute("select set_config('lock_timeout', '10min', true)")
+    warehouse.execute("select pg_advisory_xact_lock_shared(hashtextextended('search.embedding texts', 0))")
     with warehouse.cursor("texts") as cursor:
         cursor.execute(
-            "select distinct d.text_hash, d.text from search.document d where d.source_system = %s and not exists "
-            "(select from search.embedding e where e.text_hash = d.text_hash and e.model_id = %s) order by d.text_hash",
+            "select distinct on (d.text_hash) d.text_hash, d.text from search.document d where d.source_system = %s "
+            "and not exists (select from search.embedding e where e.text_hash = d.text_hash and e.model_id = %s) "
+            "order by d.text_hash",
             (source, model_id),
         )
         while rows := cursor.fetchmany(EXPORT_ROWS):

@@ -1,23 +1,122 @@
-"""The models that vectors were made with, and which of them searches use."""
+"""The models that vectors were made with: registered, switched to when complete, and dropped when replaced."""
 
 from __future__ import annotations
 
-import psycopg
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from random import SystemRandom
 
-from revops.embedding.encoder import Model
+import psycopg
+import structlog
+from psycopg import errors, sql
+
+from revops.embedding.encoder import EncoderError, Model
+from revops.embedding.shards import DENSE_DIMENSIONS, SPARSE_DIMENSIONS
+
+log = structlog.get_logger(__name__)
+
+# A replaced model stays until a later load: queries that began before it was replaced end meanwhile.
+GRACE = "1 hour"
+# A swap gives up after half a second behind a long search and comes again.
+SWAP_ATTEMPTS = 120
+_random = SystemRandom()
 
 
 def register_model(warehouse: psycopg.Connection, model: Model) -> int:
-    """Return the model's id in search.embedding_model, made where it is new; commits."""
+    """Return the model's id in search.embedding_model, made where it is new, with a place for its vectors; commits.
+
+    Raises EncoderError where its vectors do not fit the columns of search.embedding.
+    """
+    if not 1 <= model.dimensions <= DENSE_DIMENSIONS or not 1 <= model.sparse_dimensions <= SPARSE_DIMENSIONS:
+        raise EncoderError(
+            f"model {model.name} has {model.dimensions} dimensions and {model.sparse_dimensions} tokens, but "
+            f"search.embedding takes up to {DENSE_DIMENSIONS} and {SPARSE_DIMENSIONS}. "
+            "Remedy: set REVOPS_EMBEDDING_MODEL to another model."
+        )
     row = warehouse.execute(
         "insert into search.embedding_model (model_key, name, dimensions, sparse_dimensions) values (%s, %s, %s, %s) "
-        "on conflict (model_key) do update set name = excluded.name returning model_id",
+        "on conflict (model_key) do update set name = excluded.name, last_used_at = now() returning model_id",
         (model.key, model.name, model.dimensions, model.sparse_dimensions),
     ).fetchone()
     if row is None:
         raise AssertionError("insert ... returning returns a row")
     warehouse.commit()
-    return int(row[0])
+    model_id = int(row[0])
+    with locked_for_load(warehouse, model_id):
+        if not has_vectors_table(warehouse, model_id):
+            warehouse.execute("select search.begin_load(%s)", (model_id,))
+            warehouse.execute("select search.index_load(%s)", (model_id,))
+            warehouse.commit()
+            swap_in(warehouse, model_id)
+    return model_id
+
+
+def read_model(warehouse: psycopg.Connection, model_id: int) -> Model:
+    """Return a registered model; raises EncoderError where there is none of this id."""
+    row = warehouse.execute(
+        "select name, model_key, dimensions, sparse_dimensions from search.embedding_model where model_id = %s",
+        (model_id,),
+    ).fetchone()
+    if row is None:
+        raise EncoderError(f"search.embedding_model has no model {model_id}. Remedy: clear the task `embed.export`.")
+    return Model(*row)
+
+
+def current_model(warehouse: psycopg.Connection) -> Model | None:
+    """Return the model that searches use, None before the first load."""
+    row = warehouse.execute(
+        "select name, model_key, dimensions, sparse_dimensions from search.embedding_model where is_current"
+    ).fetchone()
+    return Model(*row) if row else None
+
+
+def has_vectors_table(warehouse: psycopg.Connection, model_id: int) -> bool:
+    """Tell whether search.embedding has a partition for the model."""
+    row = warehouse.execute(
+        "select exists (select from pg_inherits where inhparent = 'search.embedding'::regclass "
+        "and inhrelid = to_regclass(%s))",
+        (f"search.embedding_{model_id}",),
+    ).fetchone()
+    return row == (True,)
+
+
+@contextmanager
+def locked_for_load(warehouse: psycopg.Connection, model_id: int) -> Iterator[None]:
+    """Let only this session change the vectors of a model, over several transactions. Another load is waited for."""
+    key = f"search.embedding load {model_id}"
+    with warehouse.transaction():
+        # The other load may be building an index; how long this one may wait is up to the task's own time-out.
+        warehouse.execute("select set_config('lock_timeout', '0', true), set_config('statement_timeout', '0', true)")
+        warehouse.execute("select pg_advisory_lock(hashtextextended(%s, 0))", (key,))
+    try:
+        yield
+    finally:
+        if not warehouse.closed:
+            warehouse.rollback()
+            warehouse.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", (key,))
+            warehouse.commit()
+
+
+def swap_in(warehouse: psycopg.Connection, model_id: int) -> int:
+    """Put what was built aside in the place of the model's vectors; return how many old ones came back. Commits.
+
+    Searches go on but for an instant. Raises EncoderError where they left no such instant for minutes.
+    """
+    for attempt in range(1, SWAP_ATTEMPTS + 1):
+        try:
+            row = warehouse.execute("select search.finish_load(%s)", (model_id,)).fetchone()
+            warehouse.commit()
+        except errors.LockNotAvailable:
+            warehouse.rollback()
+            log.info("a search holds the vectors; the swap waits", attempt=attempt)
+            time.sleep(_random.uniform(0.2, min(5.0, 0.5 * attempt)))
+        else:
+            return int(row[0]) if row else 0
+    raise EncoderError(
+        "searches held search.embedding all the time, so that its new vectors could not be put in place. Remedy: end "
+        "long transactions that read it (pg_stat_activity), then clear the task `embed.load`."
+    )
 
 
 def switch_model(warehouse: psycopg.Connection, model_id: int) -> bool:
@@ -35,7 +134,42 @@ def switch_model(warehouse: psycopg.Connection, model_id: int) -> bool:
     ).fetchone()
     is_current, is_complete = row or (False, False)
     if not is_current and is_complete:
-        warehouse.execute("update search.embedding_model set is_current = false where is_current")
-        warehouse.execute("update search.embedding_model set is_current = true where model_id = %s", (model_id,))
+        warehouse.execute(
+            "update search.embedding_model set is_current = false, was_current = true, last_used_at = now() "
+            "where is_current"
+        )
+        warehouse.execute(
+            "update search.embedding_model set is_current = true, was_current = false, last_used_at = now() "
+            "where model_id = %s",
+            (model_id,),
+        )
     warehouse.commit()
     return bool(is_current or is_complete)
+
+
+def drop_replaced_models(warehouse: psycopg.Connection, *, grace: str = GRACE) -> list[str]:
+    """Drop the vectors of models that searches do not use, unless they were used within the grace; return their keys.
+
+    Commits each. A model that searches hold on to is left to the next load.
+    """
+    warehouse.commit()
+    replaced = warehouse.execute(
+        "select model_id, model_key from search.embedding_model where not is_current "
+        "and exists (select from search.embedding_model where is_current) "
+        "and last_used_at < now() - %s::interval and to_regclass('search.embedding_' || model_id) is not null "
+        "order by model_id",
+        (grace,),
+    ).fetchall()
+    warehouse.commit()
+    dropped = []
+    for model_id, model_key in replaced:
+        try:
+            warehouse.execute(sql.SQL("select search.drop_vectors({})").format(sql.Literal(model_id)))
+            warehouse.commit()
+        except (errors.LockNotAvailable, errors.ObjectInUse) as error:
+            warehouse.rollback()
+            log.info("vectors are kept for now", model_key=model_key, reason=type(error).__name__)
+        else:
+            log.info("vectors of a replaced model dropped", model_key=model_key)
+            dropped.append(str(model_key))
+    return dropped

@@ -8,9 +8,9 @@ from typing import Any
 import structlog
 from airflow.sdk import BaseOperator, Context
 
-from revops.embedding.encoder import describe_model
+from revops.embedding.encoder import Model
 from revops.embedding.handoff import export_texts, handoff_folder
-from revops.embedding.models import register_model, switch_model
+from revops.embedding.models import drop_replaced_models, register_model, switch_model
 from revops.embedding.store import load_vectors
 from revops.hooks.warehouse import connect_warehouse
 from revops.operators.failure import failing_fast
@@ -20,26 +20,32 @@ log = structlog.get_logger(__name__)
 
 
 class ExportTextsOperator(BaseOperator):
-    """Write the texts of a source that the current model has not encoded; returns model id and number of texts."""
+    """Write the texts of a source that a model has not encoded; returns model id and number of texts.
 
-    def __init__(self, *, source_name: str, **kwargs: Any) -> None:
+    model: what the encoder says of its model, the fields of revops.embedding.encoder.Model.
+    """
+
+    template_fields = ("model",)
+
+    def __init__(self, *, source_name: str, model: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.source_name = source_name
+        self.model = model
 
     def execute(self, context: Context) -> dict[str, int]:
         with failing_fast():
             settings = Settings.from_environment()
-            model = describe_model(settings)
-            log.info("model", name=model.name, key=model.key, dimensions=model.dimensions)
+            model = Model(**self.model)
             folder = handoff_folder(settings, self.source_name, context["run_id"])
             with connect_warehouse("revops_embed", task=f"embed:{self.source_name}") as warehouse:
                 model_id = register_model(warehouse, model)
                 texts = export_texts(warehouse, model_id=model_id, source=self.source_name, folder=folder / "in")
+            log.info("texts exported", model_name=model.name, model_key=model.key, texts=texts)
             return {"model_id": model_id, "texts": texts}
 
 
 class LoadVectorsOperator(BaseOperator):
-    """Load what the encoder wrote, record the run, and remove the hand-off folder."""
+    """Load what the encoder wrote, change searches over to it, record the run, and remove the hand-off folder."""
 
     template_fields = ("model_id", "encoded")
 
@@ -53,9 +59,12 @@ class LoadVectorsOperator(BaseOperator):
         with failing_fast():
             settings = Settings.from_environment()
             folder = handoff_folder(settings, self.source_name, context["run_id"])
+            model_id = int(self.model_id)
             with connect_warehouse("revops_embed", task=f"embed:{self.source_name}") as warehouse:
-                loaded = load_vectors(warehouse, model_id=int(self.model_id), folder=folder / "out")
-                if not switch_model(warehouse, int(self.model_id)):
+                loaded = load_vectors(warehouse, model_id=model_id, folder=folder / "out")
+                if switch_model(warehouse, model_id):
+                    drop_replaced_models(warehouse)
+                else:
                     log.info("searches go on with the model before until this one has every document")
                 warehouse.execute(
                     "insert into ops.embedding_run "
@@ -69,15 +78,20 @@ class LoadVectorsOperator(BaseOperator):
                         self.encoded["device"],
                         self.source_name,
                         self.encoded["documents"],
-                        loaded,
+                        loaded.vectors,
                         self.encoded["tokens"],
                         self.encoded["truncated"],
                         self.encoded["seconds"],
-                        int(self.model_id),
+                        model_id,
                     ),
                 )
             shutil.rmtree(folder, ignore_errors=True)
-            counts = {"source": self.source_name, "encoded": self.encoded["documents"], "loaded": loaded}
+            counts = {
+                "source": self.source_name,
+                "encoded": self.encoded["documents"],
+                "loaded": loaded.vectors,
+                "orphans": loaded.orphans,
+            }
         for asset in self.outlets:
             context["outlet_events"][asset].extra = counts
         return counts
