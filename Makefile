@@ -15,22 +15,25 @@ WEB_PORT ?= 8080
 TORCH_INDEX ?=
 
 export PYTHONPATH := $(CURDIR)/plugins
-# Two installs at a time would break each other: the second waits.
+# Two installs into one environment at a time would break each other: the second waits.
 LOCKED := flock .install.lock
+LOCKED_EMBEDDING := flock .install-embedding.lock
 LOCAL = $(BIN)/python -m revops.local
 
 .PHONY: help
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | awk -F'\t' '{printf "  %-10s %s\n", $$1, $$2}'
 
+# Both at a time: one waits for the network while the other unpacks.
 .PHONY: install
-install: $(VENV)/.installed $(EMBEDDING_VENV)/.installed  ## install what the embedded stack and the tests need
+install:  ## install what the embedded stack and the tests need
+	@$(MAKE) -j2 $(VENV)/.installed $(EMBEDDING_VENV)/.installed
 
 $(VENV)/.installed: requirements.txt requirements-dev.txt constraints.txt
 	@$(LOCKED) $(MAKE) _install
 
-$(EMBEDDING_VENV)/.installed: $(VENV)/.installed include/embedding/requirements.txt include/embedding/requirements-dev.txt include/embedding/constraints.txt
-	@$(LOCKED) $(MAKE) _install-embedding
+$(EMBEDDING_VENV)/.installed: include/embedding/requirements.txt include/embedding/requirements-dev.txt include/embedding/constraints.txt
+	@$(LOCKED_EMBEDDING) $(MAKE) _install-embedding
 
 .PHONY: _install
 _install:
@@ -50,8 +53,8 @@ _install-embedding:
 	  echo "installing the encoder (torch, FlagEmbedding) into $(EMBEDDING_VENV)"; \
 	  $(PYTHON) -m venv $(EMBEDDING_VENV); \
 	  $(EMBEDDING_VENV)/bin/pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
-	    $$(grep -E '^torch==' include/embedding/requirements.txt | cut -d' ' -f1); \
-	  $(BIN)/uv pip install --quiet --python $(EMBEDDING_VENV)/bin/python -r include/embedding/requirements-dev.txt; \
+	    uv==$(UV_VERSION) $$(grep -E '^torch==' include/embedding/requirements.txt | cut -d' ' -f1); \
+	  $(EMBEDDING_VENV)/bin/uv pip install --quiet --python $(EMBEDDING_VENV)/bin/python -r include/embedding/requirements-dev.txt; \
 	  touch $(EMBEDDING_VENV)/.installed; \
 	fi
 
@@ -85,10 +88,25 @@ setup: $(VENV)/.installed  ## create and migrate the warehouse that the connecti
 psql: $(VENV)/.installed  ## psql on the embedded warehouse (ARGS='-Atc "select 1"')
 	@$(LOCAL) psql -- $(ARGS)
 
+# A query travels in the environment: a shell would make commands of what stands in it.
 .PHONY: search
-search: install  ## hybrid search (Q="kubernetes for a bank")
-	@test -n "$(Q)" || { echo 'usage: make search Q="kubernetes for a bank"'; exit 2; }
-	@$(LOCAL) search "$(Q)"
+search: export QUERY := $(value Q)
+search: install  ## hybrid search (Q="kubernetes for a bank"; ARGS="--country DE --rerank", ARGS="--like account:odoo:7")
+	@test -n "$(Q)$(ARGS)" || { echo 'usage: make search Q="kubernetes for a bank"; make search ARGS=--help'; exit 2; }
+	@$(LOCAL) search $(ARGS) $${QUERY:+-- "$$QUERY"}
+
+# With Docker the image fetches it; the model then is the folder bge-m3 in the volume.
+.PHONY: model
+ifdef VOLUME
+model:
+	docker build --quiet --tag revops-embedding include/embedding
+	docker run --rm --user 0 --env HF_ENDPOINT --env HTTPS_PROXY --env NO_PROXY --volume "$(VOLUME):/models" \
+	  $(if $(FROM),--volume "$(abspath $(FROM)):/from:ro") revops-embedding fetch-model --output /models/bge-m3 \
+	  $(if $(FROM),--from /from) $(if $(ENDPOINT),--endpoint "$(ENDPOINT)")
+else
+model: install  ## fetch BGE-M3 into REVOPS_EMBEDDING_MODEL, or VOLUME=revops-models (FROM=folder, ENDPOINT=mirror)
+	@$(LOCAL) model $(if $(FROM),--from "$(FROM)") $(if $(ENDPOINT),--endpoint "$(ENDPOINT)")
+endif
 
 .PHONY: lint
 lint: $(VENV)/.installed  ## check style, types and SQL
@@ -100,7 +118,12 @@ lint: $(VENV)/.installed  ## check style, types and SQL
 .PHONY: test
 test: install lint  ## run all tests
 	PYTHONPATH=include/embedding $(EMBEDDING_VENV)/bin/python -m pytest -q --confcutdir=tests/embedding tests/embedding
-	$(BIN)/python -m pytest -q -n logical --maxprocesses 8 --ignore=tests/embedding
+	$(BIN)/python -m pytest -q -n logical --maxprocesses 8 --ignore=tests/embedding --ignore=tests/docker
+
+.PHONY: test-docker
+test-docker: export TORCH_INDEX := $(TORCH_INDEX)
+test-docker: install  ## build the encoder's image and run it on a Docker engine, through kills and lost connections
+	$(BIN)/python -m pytest -q tests/docker
 
 .PHONY: bench
 bench: $(VENV)/.installed  ## list the benchmarks, or run one (BENCH=extract; QUICK=1 or ROWS=200000, ONLY="first memory")
@@ -108,8 +131,8 @@ bench: $(VENV)/.installed  ## list the benchmarks, or run one (BENCH=extract; QU
 
 .PHONY: _bench
 _bench: export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins
-_bench: $(BENCH_VENV)/.installed
-	@$(BIN)/python -m benchmarks.$(BENCH) $(if $(QUICK),--quick) $(if $(ROWS),--rows $(ROWS)) \
+_bench: $(BENCH_VENV)/.installed $(EMBEDDING_VENV)/.installed
+	@$(BIN)/python -m benchmarks.$(subst -,_,$(BENCH)) $(if $(QUICK),--quick) $(if $(ROWS),--rows $(ROWS)) \
 	  $(if $(ROWS_LARGE),--large-rows $(ROWS_LARGE)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY))
 
 # Made anew when a pin changes, compiled so that no rival's first run compiles itself.
@@ -134,4 +157,4 @@ lock: $(VENV)/.installed  ## renew constraints.txt from requirements*.txt
 clean:  ## stop the stack and remove everything this checkout has made, the embedded databases included
 	@if [ -f $(VENV)/.installed ]; then $(LOCAL) clean; \
 	  elif [ -d .local ]; then echo "run make install first: .local holds databases that only the stack can stop"; exit 1; fi
-	rm -rf $(VENV) $(EMBEDDING_VENV) $(BENCH_VENV) .install.lock .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(EMBEDDING_VENV) $(BENCH_VENV) .install.lock .install-embedding.lock .mypy_cache .ruff_cache .pytest_cache

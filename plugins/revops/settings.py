@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+)
 
 from revops.keyring import DATA_KEYS, INDEX_KEY, read_data_keys, read_key
 
@@ -25,6 +35,13 @@ CONNECTION_VARIABLES = (
 )
 # Asked for only where a source file names columns to encrypt, by Keyring.from_environment.
 OPTIONAL_VARIABLES = (DATA_KEYS, INDEX_KEY)
+# Where `embed serve` answers; only searches by meaning ask for it.
+EMBEDDING_URL = "REVOPS_EMBEDDING_URL"
+# Where the encoder runs: one of both.
+EMBEDDING_IMAGE = "REVOPS_EMBEDDING_IMAGE"
+EMBEDDING_PYTHON = "REVOPS_EMBEDDING_PYTHON"
+# Volumes are Docker's.
+EMBEDDING_VOLUMES = ("REVOPS_EMBEDDING_MODEL_VOLUME", "REVOPS_EMBEDDING_HANDOFF_VOLUME")
 # Has a default: see report_folder.
 REPORT_FOLDER = "REVOPS_REPORT_FOLDER"
 
@@ -100,6 +117,30 @@ def _absolute(value: Path) -> Path:
     return value
 
 
+def _urls(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    urls = tuple(url.strip().rstrip("/") for url in value.split(","))
+    for url in urls:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("is not one or more http(s) addresses, separated by commas")
+        try:
+            _ = parts.port
+        except ValueError as error:
+            raise ValueError("has a port that is no number") from error
+        if parts.username or parts.query or parts.fragment:
+            # It is named in messages.
+            raise ValueError("must hold no password and no query")
+    return urls
+
+
+def _memory(value: str) -> str:
+    if not re.fullmatch(r"[1-9][0-9]*[kmg]", value):
+        raise ValueError(f"{value!r} is not an amount of memory")
+    return value
+
+
 def _data_keys(value: SecretStr) -> SecretStr:
     read_data_keys(value.get_secret_value())
     return value
@@ -158,12 +199,40 @@ class Settings(BaseModel):
         Field(alias="REVOPS_ALERT_EMAIL", examples=["data-team@example.com,on-call@example.com"]),
     ]
     embedding_python: Annotated[
-        Path,
-        AfterValidator(_existing),
-        Field(alias="REVOPS_EMBEDDING_PYTHON", examples=["/opt/embedding/bin/python"]),
+        Path | None,
+        AfterValidator(lambda value: value and _existing(value)),
+        Field(alias=EMBEDDING_PYTHON, examples=["/opt/embedding/bin/python"]),
+    ] = None
+    embedding_image: Annotated[str | None, Field(alias=EMBEDDING_IMAGE, examples=["revops-embedding"])] = None
+    embedding_model: Annotated[
+        Path, AfterValidator(_absolute), Field(alias="REVOPS_EMBEDDING_MODEL", examples=["/models/bge-m3"])
     ]
-    embedding_model: Annotated[Path, Field(alias="REVOPS_EMBEDDING_MODEL", examples=["/models/bge-m3"])]
-    embedding_handoff: Annotated[Path, Field(alias="REVOPS_EMBEDDING_HANDOFF", examples=["/var/lib/revops/embedding"])]
+    embedding_model_volume: Annotated[
+        str | None, Field(alias="REVOPS_EMBEDDING_MODEL_VOLUME", examples=["revops-models"])
+    ] = None
+    embedding_handoff: Annotated[
+        Path,
+        AfterValidator(_absolute),
+        Field(alias="REVOPS_EMBEDDING_HANDOFF", examples=["/var/lib/revops/embedding"]),
+    ]
+    embedding_handoff_volume: Annotated[
+        str | None, Field(alias="REVOPS_EMBEDDING_HANDOFF_VOLUME", examples=["revops-handoff"])
+    ] = None
+    embedding_gpu: Annotated[
+        Literal["auto", "require", "off"], Field(alias="REVOPS_EMBEDDING_GPU", examples=["require"])
+    ] = "auto"
+    embedding_max_length: Annotated[
+        PositiveInt, Field(alias="REVOPS_EMBEDDING_MAX_LENGTH", le=8192, examples=["512"])
+    ] = 512
+    embedding_memory: Annotated[
+        str, AfterValidator(_memory), Field(alias="REVOPS_EMBEDDING_MEMORY", examples=["8g"])
+    ] = "8g"
+    embedding_pids: Annotated[PositiveInt, Field(alias="REVOPS_EMBEDDING_PIDS", examples=["1024"])] = 1024
+    embedding_urls: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_urls),
+        Field(alias=EMBEDDING_URL, examples=["http://embedding.example.com:8300"]),
+    ] = ()
     report_folder: Annotated[
         Path | None,
         AfterValidator(lambda value: value and _absolute(value)),
@@ -191,6 +260,7 @@ class Settings(BaseModel):
         faults = []
         if not variables.get(SECRETS_BACKEND, "").strip():
             faults = [(name, "is missing") for name in CONNECTION_VARIABLES if name not in given]
+        faults += _encoder_faults(given)
         try:
             settings = cls.model_validate(given)
         except ValidationError as error:
@@ -206,6 +276,23 @@ class Settings(BaseModel):
             f"{len(lines)} setting(s) are missing or malformed:\n" + "\n".join(lines) + "\n"
             "Remedy: set them in .env (cp .env.example .env) or in the environment."
         )
+
+
+def _encoder_faults(given: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Tell what is wrong with where the encoder is said to run."""
+    if EMBEDDING_IMAGE not in given and EMBEDDING_PYTHON not in given:
+        return [(EMBEDDING_IMAGE, f"is missing, and so is {EMBEDDING_PYTHON}: one says where the encoder runs")]
+    if EMBEDDING_IMAGE not in given:
+        return [
+            (name, f"needs {EMBEDDING_IMAGE}: without Docker there is no volume")
+            for name in EMBEDDING_VOLUMES
+            if name in given
+        ]
+    if EMBEDDING_PYTHON in given:
+        return [(EMBEDDING_IMAGE, f"and {EMBEDDING_PYTHON} are both set: leave one out")]
+    if "REVOPS_EMBEDDING_MODEL_VOLUME" in given and len(Path(given.get("REVOPS_EMBEDDING_MODEL", "")).parts) == 2:
+        return [("REVOPS_EMBEDDING_MODEL", "lies at the root: a volume is mounted at the folder above the model")]
+    return []
 
 
 def report_folder(environment: Mapping[str, str] | None = None) -> Path:

@@ -9,7 +9,7 @@ from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param, TaskGroup, chai
 
 from revops import alerts
 from revops.assets import EMBEDDING
-from revops.operators.embed import EncodeOperator
+from revops.operators.embed import EmbedOperator
 from revops.operators.extract import ExtractOperator, SnapshotOperator
 from revops.operators.profile import ProfileOperator
 from revops.operators.quality import QualityOperator
@@ -116,11 +116,15 @@ def _extract(config: Source) -> TaskGroup:
 def _embed(source_name: str) -> TaskGroup:
     with TaskGroup("embed") as group:
         documents = TransformOperator(task_id="documents", source_name=source_name, target="document")
-        export = ExportTextsOperator(task_id="export", source_name=source_name)
-        encode = EncodeOperator(
+        # A container each; what the model says of itself must come from where it will encode.
+        model = EmbedOperator(task_id="model", source_name=source_name, command="describe")
+        export = ExportTextsOperator(task_id="export", source_name=source_name, model=model.output)
+        encode = EmbedOperator(
             task_id="encode",
             source_name=source_name,
+            command="batch",
             texts="{{ ti.xcom_pull('embed.export')['texts'] }}",
+            model_key="{{ ti.xcom_pull('embed.model')['key'] }}",
             pool="embedding",
         )
         load = LoadVectorsOperator(
@@ -130,7 +134,7 @@ def _embed(source_name: str) -> TaskGroup:
             encoded=encode.output,
             outlets=[EMBEDDING],
         )
-        chain(documents, export, encode, load)
+        chain(documents, model, export, encode, load)
     return group
 
 

@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from structlog.tracebacks import extract
 
-from revops.embedding.encoder import EncoderError
+from revops.embedding.encoder import EncoderError, EncoderInterruptedError
 from revops.extract.errors import (
     ExtractError,
     GaveWayError,
@@ -70,7 +70,7 @@ def test_what_a_retry_can_not_mend_fails_at_once_in_its_own_words(kind: type[Exc
 @pytest.mark.parametrize(
     "kind",
     [
-        *(TryAgainError, LoadBusyError, TableChangedError, GaveWayError, SnapshotGoneError),
+        *(EncoderInterruptedError, TryAgainError, LoadBusyError, TableChangedError, GaveWayError, SnapshotGoneError),
         *(OSError, MemoryError, ValueError, KeyError),
     ],
 )

@@ -11,8 +11,9 @@ import pytest
 from revops.keyring import new_key
 from revops.settings import (
     CONNECTION_VARIABLES,
+    EMBEDDING_URL,
+    EMBEDDING_VOLUMES,
     OPTIONAL_VARIABLES,
-    REPORT_FOLDER,
     Settings,
     SettingsError,
     example,
@@ -31,6 +32,10 @@ GOOD = {
     "REVOPS_EMBEDDING_MODEL": "/models/bge-m3",
     "REVOPS_EMBEDDING_HANDOFF": "/var/lib/revops/embedding",
 }
+IN_CONTAINERS = {
+    **{name: value for name, value in GOOD.items() if name != "REVOPS_EMBEDDING_PYTHON"},
+    "REVOPS_EMBEDDING_IMAGE": "revops-embedding",
+}
 
 
 def faults(**changes: str) -> str:
@@ -47,6 +52,8 @@ def test_good_settings_are_kept_as_written() -> None:
     assert settings.revops_core == GOOD["AIRFLOW_CONN_REVOPS_CORE"]
     assert settings.smtp_default == GOOD["AIRFLOW_CONN_SMTP_DEFAULT"]
     assert settings.embedding_model == Path("/models/bge-m3")
+    assert (settings.embedding_image, settings.embedding_gpu, settings.embedding_max_length) == (None, "auto", 512)
+    assert (settings.embedding_memory, settings.embedding_pids) == ("8g", 1024)
 
 
 def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,11 +67,18 @@ def test_all_missing_variables_are_named_at_once_with_examples() -> None:
         Settings.from_environment({})
     lines = str(caught.value).splitlines()
     assert lines[0] == "8 setting(s) are missing or malformed:"
+    assert (
+        "  REVOPS_EMBEDDING_IMAGE is missing, and so is REVOPS_EMBEDDING_PYTHON: one says where the encoder runs. "
+        "Example: REVOPS_EMBEDDING_IMAGE=revops-embedding"
+    ) in lines
     assert "Remedy" in lines[-1]
-    required = [name for name in variable_names() if name not in (*OPTIONAL_VARIABLES, REPORT_FOLDER)]
+    required = [
+        *CONNECTION_VARIABLES,
+        *("REVOPS_ALERT_EMAIL", "REVOPS_EMBEDDING_MODEL", "REVOPS_EMBEDDING_HANDOFF"),
+    ]
     for name in required:
         assert f"  {name} is missing. Example: {name}={example(name)}" in lines
-    assert len(lines) == len(required) + 2
+    assert len(lines) == len(required) + 3
 
 
 @pytest.mark.parametrize("blank", ["", "   "])
@@ -134,6 +148,42 @@ def test_a_python_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     assert f"REVOPS_EMBEDDING_PYTHON {missing} does not exist" in faults(REVOPS_EMBEDDING_PYTHON=str(missing))
 
 
+def test_the_encoder_runs_in_one_place() -> None:
+    settings = Settings.from_environment(IN_CONTAINERS)
+    assert (settings.embedding_image, settings.embedding_python) == ("revops-embedding", None)
+    both = faults(REVOPS_EMBEDDING_IMAGE="revops-embedding")
+    assert "REVOPS_EMBEDDING_IMAGE and REVOPS_EMBEDDING_PYTHON are both set: leave one out" in both
+    assert "REVOPS_EMBEDDING_IMAGE is missing, and so is" in faults(REVOPS_EMBEDDING_PYTHON="")
+
+
+@pytest.mark.parametrize("variable", EMBEDDING_VOLUMES)
+def test_a_volume_without_docker_is_refused(variable: str) -> None:
+    assert f"{variable} needs REVOPS_EMBEDDING_IMAGE" in faults(**{variable: "revops"})
+
+
+def test_a_volume_can_not_be_mounted_at_the_root() -> None:
+    given = {"REVOPS_EMBEDDING_MODEL": "/bge-m3", "REVOPS_EMBEDDING_MODEL_VOLUME": "revops-models"}
+    with pytest.raises(SettingsError, match="REVOPS_EMBEDDING_MODEL lies at the root"):
+        Settings.from_environment({**IN_CONTAINERS, **given})
+    Settings.from_environment({**IN_CONTAINERS, "REVOPS_EMBEDDING_MODEL": "/bge-m3"})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("REVOPS_EMBEDDING_MODEL", "model", "model is not an absolute path"),
+        ("REVOPS_EMBEDDING_HANDOFF", "embedding", "embedding is not an absolute path"),
+        ("REVOPS_EMBEDDING_GPU", "yes", "Input should be 'auto', 'require' or 'off'"),
+        ("REVOPS_EMBEDDING_MAX_LENGTH", "0", "Input should be greater than 0"),
+        ("REVOPS_EMBEDDING_MAX_LENGTH", "9000", "Input should be less than or equal to 8192"),
+        ("REVOPS_EMBEDDING_MEMORY", "8 GB", "'8 GB' is not an amount of memory"),
+        ("REVOPS_EMBEDDING_PIDS", "many", "Input should be a valid integer"),
+    ],
+)
+def test_a_malformed_setting_of_the_encoder_is_refused(variable: str, value: str, reason: str) -> None:
+    assert f"  {variable} {reason}" in faults(**{variable: value})
+
+
 @pytest.mark.parametrize("port", ["5432", '"5432"', "null"])
 def test_connections_may_be_json(port: str) -> None:
     database = f'{{"conn_type": "postgres", "host": "h", "schema": "d", "port": {port}, "password": "p:w@/"}}'
@@ -195,7 +245,8 @@ def test_the_example_of_a_key_is_no_key(variable: str) -> None:
 def test_every_other_example_is_valid_itself(variable: str) -> None:
     value = sys.executable if variable == "REVOPS_EMBEDDING_PYTHON" else example(variable)
     assert value
-    Settings.from_environment({**GOOD, variable: value})
+    good = IN_CONTAINERS if variable in ("REVOPS_EMBEDDING_IMAGE", *EMBEDDING_VOLUMES) else GOOD
+    Settings.from_environment({**good, variable: value})
 
 
 def test_env_example_names_exactly_the_variables_of_the_code() -> None:
@@ -219,3 +270,26 @@ def test_a_folder_that_depends_on_where_a_process_runs_is_refused() -> None:
     assert "REVOPS_REPORT_FOLDER reports is not an absolute path" in faults(REVOPS_REPORT_FOLDER="reports")
     with pytest.raises(SettingsError, match="REVOPS_REPORT_FOLDER: reports is not an absolute path"):
         report_folder({"REVOPS_REPORT_FOLDER": "reports"})
+
+
+def test_embedding_services_are_a_list_of_addresses() -> None:
+    assert Settings.from_environment(GOOD).embedding_urls == ()
+    settings = Settings.from_environment({**GOOD, EMBEDDING_URL: "http://one:8300/, https://two.example.com/embed"})
+    assert settings.embedding_urls == ("http://one:8300", "https://two.example.com/embed")
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("localhost:8300", "is not one or more http(s) addresses"),
+        ("http://one,", "is not one or more http(s) addresses"),
+        ("ftp://one", "is not one or more http(s) addresses"),
+        ("http://one:port", "has a port that is no number"),
+        ("http://user:hunter2@one", "must hold no password"),
+        ("http://one?key=hunter2", "must hold no password"),
+    ],
+)
+def test_a_malformed_address_of_a_service_is_refused(value: str, reason: str) -> None:
+    text = faults(**{EMBEDDING_URL: value})
+    assert f"  {EMBEDDING_URL} {reason}" in text
+    assert "hunter2" not in text

@@ -1,30 +1,24 @@
-"""Run the encoder as a process without credentials and read its events."""
+"""What the encoder is asked for, and what it answers; how it is run is a runner's."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from revops.embedding.runner import EncoderError, EncoderInterruptedError, Event, Runner
 from revops.settings import Settings
-from revops.sources import INCLUDE
+
+__all__ = ["Encoded", "EncoderError", "EncoderInterruptedError", "Model", "describe_model", "encode_texts"]
 
 log = structlog.get_logger(__name__)
 
 # Documents between two lines of progress, and what a killed encoder has to do again at the most.
 SHARD_ROWS = 512
-ENCODER = INCLUDE / "embedding"
-
-
-class EncoderError(RuntimeError):
-    """The encoder failed; the message holds what it said."""
+# A log line with one of these kills an Airflow task.
+_RESERVED = frozenset({"target", "level", "msg"})
 
 
 @dataclass(frozen=True)
@@ -49,60 +43,87 @@ class Encoded:
     model_key: str = ""
 
 
-def describe_model(settings: Settings) -> Model:
+def choose_runner(settings: Settings) -> Runner:
+    """Return what runs the encoder outside of Airflow: containers where an image is named, else processes."""
+    if settings.embedding_image is None:
+        from revops.embedding.process import ProcessRunner
+
+        return ProcessRunner(settings)
+    from docker import APIClient
+    from docker.errors import DockerException
+    from docker.utils import kwargs_from_env
+
+    from revops.embedding.container import ContainerRunner
+    from revops.embedding.engine import no_answer
+
+    try:
+        return ContainerRunner(APIClient(**kwargs_from_env()), settings)
+    except DockerException as error:
+        raise no_answer(error) from error
+
+
+def describe_model(settings: Settings, *, runner: Runner | None = None) -> Model:
     """Ask the encoder for name, key and dimensions of the configured model; raises EncoderError when it is missing."""
-    for event in _run_encoder(settings, ["describe", "--model", str(settings.embedding_model)]):
+    described: Model | None = None
+    for event in (runner or choose_runner(settings)).run(["describe", *model_options(settings)]):
+        _show(event)
         if event["event"] == "model":
-            return Model(event["model_name"], event["model_key"], event["dim"], event["sparse_dim"])
-    raise EncoderError("the encoder described no model")
+            described = Model(event["model_name"], event["model_key"], event["dim"], event["sparse_dim"])
+    if described is None:
+        raise EncoderError("the encoder described no model")
+    return described
 
 
-def encode_texts(settings: Settings, *, source: Path, output: Path, prompt: str = "passage") -> Encoded:
+def encode_texts(
+    settings: Settings,
+    *,
+    source: Path,
+    output: Path,
+    prompt: str = "passage",
+    runner: Runner | None = None,
+    model_key: str | None = None,
+) -> Encoded:
     """Run the encoder over a folder of Parquet files; finished shards of an earlier try are kept.
 
-    Its progress goes to the log. Raises EncoderError with the encoder's own last words.
+    Its progress goes to the log. model_key: of the model that is expected; another is refused before it encodes.
+    Raises EncoderError with the encoder's own last words, and EncoderInterruptedError where a retry goes on.
     """
-    arguments = [
-        "batch",
-        "--model",
-        str(settings.embedding_model),
-        "--input",
-        str(source),
-        "--output",
-        str(output),
-    ]
-    device, model_key = "none", ""
-    for event in _run_encoder(settings, [*arguments, "--prompt", prompt, "--shard-rows", str(SHARD_ROWS)]):
-        kind = event.pop("event")
-        log.info(f"encoder {kind}", **event)
-        device = event.get("device", device)
-        model_key = event.get("model_key", model_key)
-        if kind == "end":
-            return Encoded(event["documents"], event["tokens"], event["truncated"], event["seconds"], device, model_key)
-    raise EncoderError("the encoder ended without saying that it was done")
+    runner = runner or choose_runner(settings)
+    runner.hand_over(source, output)
+    arguments = ["batch", *model_options(settings), "--input", str(source), "--output", str(output)]
+    arguments += ["--prompt", prompt, "--shard-rows", str(SHARD_ROWS)]
+    device, key = "none", ""
+    encoded: Encoded | None = None
+    events = runner.run(arguments)
+    try:
+        for event in events:
+            _show(event)
+            device, key = event.get("device", device), event.get("model_key", key)
+            if model_key and key != model_key:
+                raise EncoderError(
+                    f"the encoder has model {key}, and {model_key} was described: model, precision or maximum length "
+                    "changed in between. Remedy: clear the task `embed.model` and those after it."
+                )
+            if event["event"] == "end":
+                counts = {name: event[name] for name in ("documents", "tokens", "truncated", "seconds")}
+                encoded = Encoded(**counts, device=device, model_key=key)
+    finally:
+        events.close()
+    if encoded is None:
+        raise EncoderError("the encoder ended without saying that it was done")
+    return encoded
 
 
-def _run_encoder(settings: Settings, arguments: list[str]) -> Iterator[dict[str, Any]]:
-    """Run one encoder command and yield its events. It gets no credentials: only what is named here reaches it."""
-    environment = {"PATH": os.defpath, "HOME": "/nonexistent", "LANG": "C.UTF-8", "PYTHONPATH": str(ENCODER)}
-    with tempfile.TemporaryFile("w+") as words:
-        process = subprocess.Popen(
-            [str(settings.embedding_python), "-m", "embedding", *arguments],
-            env=environment,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=words,
-            text=True,
-        )
-        try:
-            for line in process.stdout or ():
-                yield json.loads(line)
-            if process.wait() != 0:
-                words.seek(0)
-                tail = "\n".join(words.read().splitlines()[-15:])
-                raise EncoderError(f"the encoder ended with code {process.returncode}:\n{tail}")
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+def model_options(settings: Settings) -> list[str]:
+    """Return the options by which every command of the encoder uses the same model in the same way."""
+    device = {"auto": [], "require": ["--require-gpu"], "off": ["--device", "cpu"]}[settings.embedding_gpu]
+    return ["--model", str(settings.embedding_model), "--max-length", str(settings.embedding_max_length), *device]
+
+
+def _show(event: Event) -> None:
+    """Log an event under its own names, and the pace where it tells documents and seconds."""
+    shown: dict[str, Any] = {f"{name}_" if name in _RESERVED else name: value for name, value in event.items()}
+    kind = shown.pop("event")
+    if shown.get("documents") and shown.get("seconds"):
+        shown.setdefault("documents_per_second", round(shown["documents"] / shown["seconds"], 1))
+    log.info(f"encoder {kind}", **shown)

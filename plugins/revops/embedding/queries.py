@@ -1,13 +1,10 @@
-"""Queries as the model sees them."""
+"""Queries as the model sees them, and texts as it judges them: by the embedding service."""
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
-from revops.embedding.encoder import encode_texts
+from revops.embedding.service import ask_service
 from revops.settings import Settings
 
 
@@ -20,26 +17,32 @@ class QueryVectors:
     model_key: str
 
 
-def encode_queries(settings: Settings, queries: list[str]) -> list[QueryVectors]:
-    """Encode queries with the configured model, in their order; one start of the encoder for all."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def encode_queries(settings: Settings, queries: list[str], *, model_key: str | None = None) -> list[QueryVectors]:
+    """Encode queries, in their order, with the service that has the wanted model; None: the first that is ready.
 
-    hashes = [hashlib.sha256(query.encode()).digest() for query in queries]
-    with tempfile.TemporaryDirectory(prefix="revops-queries-") as scratch:
-        folder = Path(scratch)
-        (folder / "in").mkdir()
-        schema = pa.schema([("text_hash", pa.binary(32)), ("text", pa.string())])
-        pq.write_table(
-            pa.table({"text_hash": hashes, "text": queries}, schema=schema), folder / "in" / "queries.parquet"
-        )
-        encoded = encode_texts(settings, source=folder / "in", output=folder / "out", prompt="query")
-        rows = [row for path in sorted((folder / "out").glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+    Queries that are longer than the model takes are cut. Raises ServiceError.
+    """
+    if not queries:
+        return []
+    body = {"inputs": queries, "prompt": "query", "truncate": True}
+    answer = ask_service(settings, "/embed", body, model_key=model_key)
     return [
         QueryVectors(
-            [float(value) for value in row["dense"]],
-            dict(zip(row["sparse_ids"], row["sparse_weights"], strict=True)),
-            encoded.model_key,
+            row["dense"],
+            dict(zip(row["sparse"]["ids"], row["sparse"]["weights"], strict=True)),
+            answer["model_key"],
         )
-        for row in rows
+        for row in answer["embeddings"]
     ]
+
+
+def rerank(settings: Settings, query: str, texts: list[str], model_key: str) -> list[float]:
+    """Return each text's relevance to a query, higher is better, in their order, by the model's token vectors.
+
+    Texts that are longer than the model takes are cut, as for their vectors. Raises ServiceError.
+    """
+    if not texts:
+        return []
+    body = {"query": query, "texts": texts, "truncate": True}
+    scores: list[float] = ask_service(settings, "/rerank", body, model_key=model_key)["scores"]
+    return scores
