@@ -189,10 +189,8 @@ def print_claims(console: Console, claims: Sequence[Claim]) -> None:
     console.print(table)
 
 
-def describe_machine(servers: Servers) -> dict[str, str]:
-    """Say what the figures were taken on."""
-    with servers.source.admin() as connection:
-        row = connection.execute("show server_version").fetchone()
+def describe_machine(servers: Servers | None = None) -> dict[str, str]:
+    """Say what the figures were taken on; without servers PostgreSQL is left out."""
     cpuinfo = Path("/proc/cpuinfo").read_text()
     fields = dict(re.findall(r"^([a-z _]+?)\s*: (.*)$", cpuinfo, re.MULTILINE))
     model = (
@@ -203,10 +201,16 @@ def describe_machine(servers: Servers) -> dict[str, str]:
         "processor": f"{model}, {len(os.sched_getaffinity(0))} cores",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1024**3:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
-        "PostgreSQL": str(row[0]) if row else "",
+        **({"PostgreSQL": _server_version(servers)} if servers else {}),
         "Python": platform.python_version(),
         "load before": f"{os.getloadavg()[0]:.1f}",
     }
+
+
+def _server_version(servers: Servers) -> str:
+    with servers.source.admin() as connection:
+        row = connection.execute("show server_version").fetchone()
+    return str(row[0]) if row else ""
 
 
 def write_results(

@@ -19,6 +19,7 @@ from xdist.scheduler import LoadScopeScheduling
 from revops.local import credentials
 from revops.local.databases import LOGINS
 from revops.local.paths import state_home
+from revops.local.ports import free_port
 from revops.local.postgres import EmbeddedPostgres
 from revops.local.stack import Stack
 from revops.warehouse_setup import read_migrations, set_up_warehouse
@@ -148,6 +149,24 @@ def commands() -> Iterator[Commands]:
         (home / "postgres-install").symlink_to(unpacked)
     yield own
     own.run("stop")
+
+
+@pytest.fixture(scope="session")
+def first_night(commands: Commands) -> str:
+    """What `make demo` printed when it ran for the first time."""
+    finished = commands.run("demo")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished.stdout
+
+
+@pytest.fixture(scope="session")
+def web_address(commands: Commands) -> str:
+    """Where the web UI is after `make start`; commands after it use this Airflow instead of starting one each."""
+    port = free_port()
+    finished = commands.run("start", "--web-port", str(port))
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert f"http://localhost:{port}" in finished.stdout
+    return f"http://localhost:{port}"
 
 
 def _create(server: EmbeddedPostgres, name: str, *, owner: str, template: str = "template0") -> None:
