@@ -116,9 +116,10 @@ lint: $(VENV)/.installed  ## check style, types and SQL
 	$(BIN)/sqlfluff lint --processes 2 --disable-progress-bar include/sql
 
 .PHONY: test
-test: install lint  ## run all tests
+test: install lint  ## run the tests (LONG=1: those that take minutes, too)
 	PYTHONPATH=include/embedding $(EMBEDDING_VENV)/bin/python -m pytest -q --confcutdir=tests/embedding tests/embedding
-	$(BIN)/python -m pytest -q -n logical --maxprocesses 8 --ignore=tests/embedding --ignore=tests/docker
+	$(BIN)/python -m pytest -q -n logical --maxprocesses 8 $(if $(LONG),,-m "not long") \
+	  --ignore=tests/embedding --ignore=tests/docker
 
 .PHONY: test-docker
 test-docker: export TORCH_INDEX := $(TORCH_INDEX)

@@ -13,7 +13,7 @@ import psycopg
 from revops.local.stack import Stack
 
 ROOT = Path(__file__).resolve().parents[1]
-SAMPLE_SCALE = "0.15"
+SAMPLE_SCALE = "0.25"
 
 
 @dataclass(frozen=True)

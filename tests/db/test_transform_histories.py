@@ -20,8 +20,8 @@ from tests.histories.nights import Nights, Places
 
 pytestmark = pytest.mark.db
 
-# More of them now and then: TRANSFORM_HISTORY_SEEDS=3:100 pytest tests/db/test_transform_histories.py
-SEEDS = range(*map(int, os.environ.get("TRANSFORM_HISTORY_SEEDS", "0:3").split(":")))
+# More of them now and then: TRANSFORM_HISTORY_SEEDS=2:100 pytest tests/db/test_transform_histories.py
+SEEDS = range(*map(int, os.environ.get("TRANSFORM_HISTORY_SEEDS", "0:2").split(":")))
 STEPS = 8
 TODAY = date(2026, 11, 22)
 SCALE = 0.001

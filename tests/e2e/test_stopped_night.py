@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.stopped import Mails, group_states, html_body, read_core, task_states
 from tests.stack import Commands
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, sync_playwright
 from revops.local.airflow_server import AirflowServer
 from tests.stack import Commands
 
-pytestmark = pytest.mark.web
+pytestmark = [pytest.mark.web, pytest.mark.long]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 RUN_TIMEOUT_S = 300
