@@ -99,10 +99,12 @@ def test_quality_was_checked_completely(commands: Commands, first_night: str) ->
 
 
 def test_search_finds_a_deal_by_its_meaning(commands: Commands, first_night: str) -> None:
-    ((title, entity_id),) = commands.query(
-        "revops_core", "select title, entity_id from search.document where entity = 'ace_opportunity' limit 1"
+    # Title and company: many customers have a project of the same name.
+    ((heading, entity_id),) = commands.query(
+        "revops_core",
+        "select heading, entity_id from search.document where entity = 'ace_opportunity' order by entity_id limit 1",
     )
-    finished = commands.run("search", str(title))
+    finished = commands.run("search", str(heading), "--entity", "ace_opportunity")
     assert finished.returncode == 0, finished.stderr
     assert str(entity_id) in finished.stdout
     assert "meaning #" in finished.stdout
