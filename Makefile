@@ -27,7 +27,7 @@ help:  ## list the commands
 # Both at a time: one waits for the network while the other unpacks.
 .PHONY: install
 install:  ## install what the embedded stack and the tests need
-	@$(MAKE) -j2 $(VENV)/.installed $(EMBEDDING_VENV)/.installed
+	@$(MAKE) -s -j2 $(VENV)/.installed $(EMBEDDING_VENV)/.installed
 
 $(VENV)/.installed: requirements.txt requirements-dev.txt constraints.txt
 	@$(LOCKED) $(MAKE) _install
@@ -92,7 +92,7 @@ psql: $(VENV)/.installed  ## psql on the embedded warehouse (ARGS='-Atc "select 
 .PHONY: search
 search: export QUERY := $(value Q)
 search: install  ## hybrid search (Q="kubernetes for a bank"; ARGS="--country DE --rerank", ARGS="--like account:odoo:7")
-	@test -n "$(Q)$(ARGS)" || { echo 'usage: make search Q="kubernetes for a bank"; make search ARGS=--help'; exit 2; }
+	@test -n "$$QUERY$(ARGS)" || { echo 'usage: make search Q="kubernetes for a bank"; make search ARGS=--help'; exit 2; }
 	@$(LOCAL) search $(ARGS) $${QUERY:+-- "$$QUERY"}
 
 # With Docker the image fetches it; the model then is the folder bge-m3 in the volume.

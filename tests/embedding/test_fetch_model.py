@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
 import shutil
 from collections import namedtuple
 
@@ -149,6 +150,19 @@ def test_too_small_a_disk_is_said_before_anything_is_fetched(call, server, monke
     with pytest.raises(OutputError, match=rf"{tmp_path} has 0\.0 GB free, 0\.1 GB are needed"):
         call()
     assert server.asked == []
+
+
+def test_a_disk_that_fills_meanwhile_is_no_fault_of_the_server(call, server, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # As a full disk, for files of this process: a write beyond it fails.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        with pytest.raises(OutputError, match=r"File too large.*free space"):
+            call()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert call()[-1]["built"]
+    assert (tmp_path / "model" / "model.safetensors").is_file()
 
 
 def test_something_else_is_left_alone(call, tmp_path, server):

@@ -45,6 +45,13 @@ def test_key_changes_with_everything_that_changes_vectors(copy, tmp_path):
     assert len(changed) == 4
 
 
+def test_a_file_that_cannot_be_read_is_named(copy):
+    checkpoint = read_checkpoint(copy)
+    (copy / "sparse_linear.pt").unlink()
+    with pytest.raises(ModelError, match=r"sparse_linear\.pt cannot be read .*`make model`"):
+        model_key(checkpoint, max_length=64, dtype="float32")
+
+
 def test_bge_m3_defaults(tiny_model):
     checkpoint = read_checkpoint(tiny_model)
     assert (checkpoint.name, checkpoint.pooling, checkpoint.prompts) == ("tiny", "cls", {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
 import time
@@ -21,13 +22,16 @@ TIMEOUT_SECONDS = 30.0
 # Between tries that brought nothing; a try that brought something counts as the first again.
 PAUSES = (1.0, 2.0, 5.0, 10.0)
 REPORT_SECONDS = 5.0
+# Of this machine: no other mirror and no later try would help.
+DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES}
 MIRROR = "name a mirror with --endpoint or HF_ENDPOINT, or copy the files from elsewhere and use --from"
 
 
 def download(url: str, file: File, target: Path, emit: Emit, *, pauses: tuple[float, ...] = PAUSES) -> None:
     """Fetch `url` to `target`, by way of `<target>.part`, which a later call goes on with.
 
-    Proxies are taken from the environment. Raises FetchError naming the address and the remedy.
+    Proxies are taken from the environment. Raises FetchError naming the address and the remedy, and OSError where the
+    disk is full or may not be written.
     """
     part = target.with_name(target.name + ".part")
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -40,6 +44,8 @@ def download(url: str, file: File, target: Path, emit: Emit, *, pauses: tuple[fl
                 raise FetchError(f"{url} answers {error.code} {error.reason}: {MIRROR}") from error
             if isinstance(error, HTTPError) and error.code == 416:
                 part.unlink()
+            if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+                raise
         brought = part.exists() and part.stat().st_size > have
         failed = 0 if brought else failed + 1
         if failed > len(pauses):

@@ -6,14 +6,16 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from embedding.checkpoint import Checkpoint
+from embedding.checkpoint import REMEDY, Checkpoint
+from embedding.errors import ModelError
 
 
 def model_key(checkpoint: Checkpoint, *, max_length: int, dtype: str) -> str:
     """Return `<16 hex digits>:<max_length>:<dtype>`.
 
     The digits cover weights, heads, tokenizer, configuration, pooling and prompts byte by byte. Nothing is
-    cached: the model is mounted read-only, and a stale key would mix the vectors of two models.
+    cached: the model is mounted read-only, and a stale key would mix the vectors of two models. Raises ModelError
+    where a file can't be read.
     """
     # hashlib releases the GIL, so that several large files are hashed at once.
     with ThreadPoolExecutor() as pool:
@@ -25,5 +27,8 @@ def model_key(checkpoint: Checkpoint, *, max_length: int, dtype: str) -> str:
 
 
 def _digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}): let this account read it; or {REMEDY}") from error

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import psycopg
+from psycopg import errors
 from psycopg.conninfo import make_conninfo
 from rich.console import Console
 
@@ -19,7 +20,7 @@ from revops.hooks.warehouse import Role, connect_warehouse, session_options
 from revops.local.embedding_server import EmbeddingServer
 from revops.local.show import show_hits
 from revops.local.stack import Stack
-from revops.search import Filters, check_query, find_documents, similar_documents
+from revops.search import Filters, SearchError, check_query, find_documents, similar_documents
 from revops.settings import Settings
 
 
@@ -76,7 +77,7 @@ def show_searches(
     """Search for each text and print what is found, with the model that found it."""
     asked = asked or Asked()
     texts = [check_query(text) for text in texts]
-    with _connect(stack, settings) as warehouse:
+    with _warehouse(stack, settings) as warehouse:
         model = current_model(warehouse)
         key = model.key if model else None
         vectors = vectors_of_queries(warehouse, texts, lambda missing: queries.encode(missing, key))
@@ -99,9 +100,22 @@ def show_similar(
 ) -> None:
     """Print the documents that are most like one."""
     asked = asked or Asked()
-    with _connect(stack, settings) as warehouse:
+    with _warehouse(stack, settings) as warehouse:
         hits = similar_documents(warehouse, entity, entity_id, limit=asked.limit, filters=asked.filters)
         show_hits(f"Like {entity} {entity_id}", hits, console)
+
+
+@contextmanager
+def _warehouse(stack: Stack, settings: Settings) -> Iterator[psycopg.Connection]:
+    """Open a session that searches; raises SearchError where the warehouse is older than this version."""
+    with _connect(stack, settings) as warehouse:
+        try:
+            yield warehouse
+        except (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction) as error:
+            raise SearchError(
+                f"the warehouse is older than this version of Revops: {error.diag.message_primary}. "
+                "Remedy: `make setup`, then `make run DAG=odoo` and `make run DAG=ace`."
+            ) from error
 
 
 def _connect(stack: Stack, settings: Settings) -> psycopg.Connection:
