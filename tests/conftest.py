@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -24,6 +24,9 @@ from revops.local.postgres import EmbeddedPostgres
 from revops.local.stack import Stack
 from revops.warehouse_setup import read_migrations, set_up_warehouse
 from tests.stack import Commands
+
+if TYPE_CHECKING:
+    from tests.second_night import SecondNight
 
 ROOT = Path(__file__).resolve().parents[1]
 # Each process of pytest-xdist has a server of its own: a transaction of a neighbour would hold back its horizon.
@@ -167,6 +170,14 @@ def web_address(commands: Commands) -> str:
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert f"http://localhost:{port}" in finished.stdout
     return f"http://localhost:{port}"
+
+
+@pytest.fixture(scope="session")
+def second_night(commands: Commands, first_night: str, web_address: str) -> SecondNight:
+    """A night after the first, in the grid of the web UI."""
+    from tests.second_night import spend  # a browser's library, which few tests need
+
+    return spend(commands, web_address)
 
 
 def _create(server: EmbeddedPostgres, name: str, *, owner: str, template: str = "template0") -> None:

@@ -24,7 +24,7 @@ def test_an_older_warehouse_is_told_with_the_remedy(
     monkeypatch.setattr(searching, "_connect", lambda stack, settings: api)
     stack = Stack.of_checkout()
     console = Console(file=io.StringIO())
-    with pytest.raises(SearchError, match="search.document has no account"):
+    with pytest.raises(SearchError, match=r"search\.document has no account"):
         show_similar(stack, None, "account", "odoo:1", console, Asked())  # type: ignore[arg-type]
     api = as_role("revops_api")
     # What an older version has not.

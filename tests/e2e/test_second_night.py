@@ -14,20 +14,14 @@ from revops.sources import INCLUDE, load_source
 from revops.transform.run import transform_table
 from revops.transform.targets import TARGETS, core_tables
 from tests.e2e.raw_and_source import DATABASES, assert_raw_equals_source
+from tests.second_night import SecondNight, embedded_texts
 from tests.stack import Commands
 
 pytestmark = pytest.mark.e2e
 
 
-def _keys(commands: Commands, table: str) -> set[object]:
-    return {key for (key,) in commands.query("revops_core", f"select id from raw.{table} where _deleted_at is null")}
-
-
-def test_second_night_moves_only_what_changed(commands: Commands, first_night: str, web_address: str) -> None:
-    leads_before = _keys(commands, "odoo_crm_lead")
-    texts_before = {key for (key,) in commands.query("revops_core", "select text_hash from search.embedding")}
-    finished = commands.run("demo")
-    assert finished.returncode == 0, finished.stdout + finished.stderr
+def test_second_night_moves_only_what_changed(commands: Commands, second_night: SecondNight) -> None:
+    assert second_night.states == {"odoo": "success", "ace": "success"}
     for source in DATABASES:
         assert_raw_equals_source(commands, load_source(source))
     gone = {
@@ -35,7 +29,7 @@ def test_second_night_moves_only_what_changed(commands: Commands, first_night: s
         for (key,) in commands.query("revops_core", "select id from raw.odoo_crm_lead where _deleted_at is not null")
     }
     in_source = {key for (key,) in commands.query("odoo", "select id from crm_lead")}
-    assert gone == leads_before - in_source
+    assert gone == second_night.leads_before - in_source
     assert gone
     changed, read, total = commands.query(
         "revops_core",
@@ -49,13 +43,12 @@ def test_second_night_moves_only_what_changed(commands: Commands, first_night: s
         "select sum(encoded) from ops.embedding_run where run_id in "
         "(select run_id from ops.embedding_run group by run_id order by max(embedding_run_id) desc limit 2)",
     )[0][0]
-    texts_after = {key for (key,) in commands.query("revops_core", "select text_hash from search.embedding")}
-    assert int(str(encoded)) == len(texts_after - texts_before)
+    assert int(str(encoded)) == len(embedded_texts(commands) - second_night.texts_before)
     columns = commands.query("revops_core", "select column_name from ops.schema_change where change = 'column_added'")
     assert columns, "the day adds a custom field"
 
 
-def test_the_second_night_agrees_with_a_full_refresh(commands: Commands, first_night: str, web_address: str) -> None:
+def test_the_second_night_agrees_with_a_full_refresh(commands: Commands, second_night: SecondNight) -> None:
     commands.stack.postgres.start()
     dsn = make_conninfo(commands.stack.uri("revops_core", "revops"), options="-c role=revops_transform")
 
@@ -86,7 +79,7 @@ def test_the_second_night_agrees_with_a_full_refresh(commands: Commands, first_n
     assert all(before.values())
 
 
-def test_a_changed_source_is_mailed(commands: Commands, first_night: str, web_address: str) -> None:
+def test_a_changed_source_is_mailed(commands: Commands, second_night: SecondNight) -> None:
     mails = [
         email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
         for path in sorted(commands.stack.mail_folder.glob("*.eml"))

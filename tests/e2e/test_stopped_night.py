@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 
 @pytest.fixture
-def wrong_type(commands: Commands, first_night: str, web_address: str) -> Iterator[str]:
+def wrong_type(commands: Commands, second_night: object) -> Iterator[str]:
     """A lead of a type that Odoo does not know, as a script past its ORM leaves it; its id."""
     ((key, before),) = commands.query("odoo", "select id, type from crm_lead order by id desc limit 1")
     with psycopg.connect(commands.stack.postgres.conninfo("odoo")) as odoo:
