@@ -487,7 +487,7 @@ begin
                     select array_agg(l.lexeme order by array_position(all_words, l.lexeme))
                     from search.document as d
                     cross join unnest(tsvector_to_array(d.text_vector)) as l (lexeme)
-                    where d.document_id = b.document_id and l.lexeme = any(all_words)
+                    where d.document_id = b.document_id and l.lexeme = any(coalesce(words, all_words))
                 ),
                 '{}'
             )
