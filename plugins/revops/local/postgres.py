@@ -145,6 +145,7 @@ class EmbeddedPostgres:
             connect_timeout=10,
             sslmode="verify-full",
             sslrootcert=str(self.ca_certificate),
+            ssl_min_protocol_version="TLSv1.2",
             channel_binding="require",
         )
 
