@@ -59,7 +59,7 @@ _CONNECTION_REMEDIES: tuple[tuple[tuple[str, ...], str], ...] = (
     (
         ("protocol version", "unsupported protocol", "no protocols available"),
         (
-            "server and client have no version of TLS in common, which is 1.2 at least: upgrade a server that has none; "
+            "server and client have no version of TLS in common, which is 1.2 at least: upgrade a server without it; "
             "{setting} may ask for TLSv1.3 only where the server has it."
         ),
     ),
