@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     PositiveInt,
     SecretStr,
+    TypeAdapter,
     ValidationError,
 )
 
@@ -42,6 +43,8 @@ EMBEDDING_IMAGE = "REVOPS_EMBEDDING_IMAGE"
 EMBEDDING_PYTHON = "REVOPS_EMBEDDING_PYTHON"
 # Volumes are Docker's.
 EMBEDDING_VOLUMES = ("REVOPS_EMBEDDING_MODEL_VOLUME", "REVOPS_EMBEDDING_HANDOFF_VOLUME")
+# Read by sessions in a source, too: see requires_read_only_source.
+REQUIRE_READ_ONLY_SOURCE = "REVOPS_REQUIRE_READ_ONLY_SOURCE"
 # Has a default: see report_folder.
 REPORT_FOLDER = "REVOPS_REPORT_FOLDER"
 
@@ -247,6 +250,7 @@ class Settings(BaseModel):
     index_key: Annotated[
         SecretStr | None, AfterValidator(_index_key), Field(alias=INDEX_KEY, examples=[PLACEHOLDER])
     ] = None
+    require_read_only_source: Annotated[bool, Field(alias=REQUIRE_READ_ONLY_SOURCE, examples=["true"])] = False
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -307,6 +311,18 @@ def report_folder(environment: Mapping[str, str] | None = None) -> Path:
         except ValueError as error:
             raise SettingsError(f"{REPORT_FOLDER}: {error}. Example: {example(REPORT_FOLDER)}") from error
     return Path(variables.get("AIRFLOW_HOME", "").strip() or "~/airflow").expanduser() / "reports"
+
+
+def requires_read_only_source(environment: Mapping[str, str] | None = None) -> bool:
+    """Tell whether a login that can write in its source is refused (see .env.example). Raises SettingsError."""
+    variables = os.environ if environment is None else environment
+    given = variables.get(REQUIRE_READ_ONLY_SOURCE, "").strip()
+    try:
+        return bool(given) and TypeAdapter(bool).validate_python(given)
+    except ValidationError:
+        raise SettingsError(
+            f"{REQUIRE_READ_ONLY_SOURCE} is neither true nor false. Example: {REQUIRE_READ_ONLY_SOURCE}=true"
+        ) from None
 
 
 def variable_names() -> list[str]:
