@@ -7,6 +7,7 @@ import ipaddress
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from revops.connection_stores import check_connection, files_of_airflow, variable_of
 from revops.errors import explain
 
 # A worker that loses the network learns of it in half a minute instead of minutes.
@@ -42,19 +43,22 @@ def conninfo(connection_id: str, *, application_name: str, options: str = "") ->
     TLS: `sslmode` of the connection counts; without one it is `require`, or `prefer` when the server is on
     this machine, where no
     network is crossed. options: libpq command-line options such as `-c role=revops_ingest`.
+    Raises ConnectionSettingError, and ConnectionFileError where Airflow could take the connection from a wrong place.
     """
     # Two seconds of a processor: spared where no connection of Airflow's is asked for, as by a search from the shell.
     from airflow.sdk import BaseHook
     from airflow.sdk.exceptions import AirflowNotFoundException
 
+    check_connection(connection_id)
     try:
         connection = BaseHook.get_connection(connection_id)
     except AirflowNotFoundException:
         # Airflow says the same of a URI that it can't read.
+        files = "".join(f", or add it to {path}" for path in files_of_airflow())
         raise ConnectionSettingError(
             f"connection {connection_id!r} is not defined, or is malformed. Remedy: set "
-            f"AIRFLOW_CONN_{connection_id.upper()}=postgresql://user:password@host:5432/database, with special "
-            "characters of the password as %XX."
+            f"{variable_of(connection_id)}=postgresql://user:password@host:5432/database, with special "
+            f"characters of the password as %XX{files}."
         ) from None
     if connection.conn_type not in ("postgres", "postgresql"):
         raise ConnectionSettingError(

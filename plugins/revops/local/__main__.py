@@ -12,6 +12,7 @@ import psycopg
 import structlog
 from rich.console import Console
 
+from revops.connections_file import ConnectionFileError
 from revops.embedding.encoder import EncoderError
 from revops.embedding.service import ServiceError
 from revops.errors import describe
@@ -33,6 +34,7 @@ INTERRUPTED = 130
 
 EXPECTED = (
     *commands.EXPECTED_ERRORS,
+    ConnectionFileError,
     ConnectionSettingError,
     EncoderError,
     PoolFileError,
