@@ -12,6 +12,7 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from revops.access_log import read_audit_mode, record_audit_mode
 from revops.errors import explain
 from revops.seeds import SeedError, load_seeds
 from revops.sources import INCLUDE
@@ -168,5 +169,10 @@ def _migrate(
         )
     if load_seeds(connection, seeds):
         progress(f"loaded {seeds.parent.name}/{seeds.name}")
+    audit = read_audit_mode(connection)
+    # Migrations may be applied in part, as when an older warehouse is built on purpose.
+    if connection.execute("select to_regclass('ops.access_audit_mode') is not null").fetchone() == (True,):
+        record_audit_mode(connection, audit)
+    progress(f"access log: {audit.mode}" + "".join(f"; {fault}" for fault in audit.faults))
     connection.commit()
     return [migration.name for migration in pending]
