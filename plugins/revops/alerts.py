@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from revops.connection_stores import check_connection
 from revops.errors import describe
 from revops.quality.report_files import report_paths, write_reports
 from revops.quality.report_html import findings_table, quarantine_table, table
@@ -120,6 +121,7 @@ def send(*, subject: str, html: str, files: Sequence[Path] = ()) -> None:
     recipients = os.environ.get(RECIPIENTS, "").strip()
     if not recipients:
         raise ValueError(f"{RECIPIENTS} is not set: nobody would get the mail {subject!r}")
+    check_connection(SMTP_CONNECTION)
     with SmtpHook(smtp_conn_id=SMTP_CONNECTION) as hook:
         hook.send_email_smtp(
             to=recipients,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from revops.connection_stores import check_connection, files_of_airflow, variable_of
 from revops.errors import explain
 from revops.hooks.tls import TlsSettingError, tls_parameters
 
@@ -42,20 +43,23 @@ def conninfo(connection_id: str, *, application_name: str, options: str = "") ->
     """Return the libpq connection string of an Airflow connection.
 
     Sessions are encrypted and verified (see tls.py). options: libpq command-line options such as
-    `-c role=revops_ingest`. Raises ConnectionSettingError.
+    `-c role=revops_ingest`. Raises ConnectionSettingError, and ConnectionFileError where Airflow could take the
+    connection from a wrong place.
     """
     # Two seconds of a processor: spared where no connection of Airflow's is asked for, as by a search from the shell.
     from airflow.sdk import BaseHook
     from airflow.sdk.exceptions import AirflowNotFoundException
 
+    check_connection(connection_id)
     try:
         connection = BaseHook.get_connection(connection_id)
     except AirflowNotFoundException:
         # Airflow says the same of a URI that it can't read.
+        files = "".join(f", or add it to {path}" for path in files_of_airflow())
         raise ConnectionSettingError(
             f"connection {connection_id!r} is not defined, or is malformed. Remedy: set "
-            f"AIRFLOW_CONN_{connection_id.upper()}=postgresql://user:password@host:5432/database, with special "
-            "characters of the password as %XX."
+            f"{variable_of(connection_id)}=postgresql://user:password@host:5432/database, with special "
+            f"characters of the password as %XX{files}."
         ) from None
     if connection.conn_type not in ("postgres", "postgresql"):
         raise ConnectionSettingError(

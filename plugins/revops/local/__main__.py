@@ -12,6 +12,7 @@ import psycopg
 import structlog
 from rich.console import Console
 
+from revops.connections_file import ConnectionFileError
 from revops.embedding.encoder import EncoderError
 from revops.embedding.service import ServiceError
 from revops.errors import describe
@@ -20,6 +21,7 @@ from revops.local import commands
 from revops.local.postgres import PostgresError
 from revops.local.search_arguments import add_search_arguments
 from revops.local.stack import WEB_PORT, Stack
+from revops.pools import PoolFileError
 from revops.search import SearchError
 from revops.settings import SettingsError
 from revops.sources import SourceFileError
@@ -32,8 +34,10 @@ INTERRUPTED = 130
 
 EXPECTED = (
     *commands.EXPECTED_ERRORS,
+    ConnectionFileError,
     ConnectionSettingError,
     EncoderError,
+    PoolFileError,
     PostgresError,
     SearchError,
     ServiceError,
