@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
+import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +25,7 @@ from revops.local.postgres import EmbeddedPostgres
 
 pytestmark = pytest.mark.db
 
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "security.md"
 CANARY = "canary-7f3a@example.com"
 Entry = dict[str, Any]
 
@@ -279,3 +284,55 @@ def test_the_log_does_not_grow_for_ever(postgres: EmbeddedPostgres, tmp_path: Pa
         os.utime(path, (time.time() - days * 86400,) * 2)
     server._remove_old_logs()
     assert [path.name for path in server.access_logs] == ["access-Tue.json"]
+
+
+def commands() -> list[str]:
+    """The examples of docs/security.md for the embedded server's log."""
+    section = DOCS.read_text().split("## Access log")[1].split("\n## ")[0]
+    blocks = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    lines = next(block for block in blocks if "LOG=" in block).strip().splitlines()
+    assert lines[0] == "LOG=.local/postgres/log"
+    return [line for line in lines[1:] if not line.startswith("#")]
+
+
+@pytest.mark.parametrize("command", commands())
+@pytest.mark.usefixtures("raw_table")
+def test_the_examples_of_the_documentation_find_something(
+    server: EmbeddedPostgres, warehouse_dsn: str, command: str
+) -> None:
+    if command.startswith("jq") and shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
+    log = Log(server)
+    mark = f"mark {time.monotonic()}"
+    for role, task, statement in (
+        ("revops_ingest", "revops:extract:odoo.crm_lead", "create table raw.odoo_made (id integer)"),
+        ("revops_api", "revops:search", "select * from core.account"),
+        ("revops_api", mark, "delete from core.account"),
+    ):
+        options = {"options": f"-c role={role}", "application_name": task}
+        with psycopg.connect(make_conninfo(warehouse_dsn, **options)) as session:
+            with contextlib.suppress(errors.InsufficientPrivilege):
+                session.execute(statement.encode())
+            session.rollback()
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(make_conninfo(warehouse_dsn, password="wrong"))
+    log.wait_for(lambda entry: "password authentication failed" in entry["message"])
+    finished = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        env={"PATH": os.environ["PATH"], "LOG": str(server.home / "log")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.strip()
+
+
+def test_the_queries_of_the_documentation_run(warehouse_dsn: str) -> None:
+    queries = [
+        query for query in re.findall(r"```sql\n(.*?)```", DOCS.read_text(), re.DOTALL) if query.startswith("select")
+    ]
+    assert len(queries) >= 3
+    with psycopg.connect(make_conninfo(warehouse_dsn, options="-c role=revops_audit")) as session:
+        for statement in queries:
+            session.execute(statement.encode())
