@@ -77,6 +77,13 @@ _CONNECTION_REMEDIES: tuple[tuple[tuple[str, ...], str], ...] = (
         "the database, or a role of the warehouse, is missing: check the name in {setting}, then run `make setup`.",
     ),
     (
+        ("unsupported startup parameter",),
+        (
+            "a connection pooler is in between and takes no `options`: with pool_mode = session add pooler=session to "
+            "{setting} (docs/pgbouncer.md), or name the server itself."
+        ),
+    ),
+    (
         ("too many connections", "remaining connection slots"),
         "the server has no connection left: raise max_connections or end idle sessions.",
     ),
@@ -107,6 +114,7 @@ def is_transient(error: BaseException) -> bool:
             "pg_hba.conf",
             "no password",
             "not support SSL",
+            "unsupported startup parameter",
         )
         return not any(fragment in str(error) for fragment in permanent)
     return False

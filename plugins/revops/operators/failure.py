@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from revops.embedding.encoder import EncoderError
 from revops.errors import describe, is_transient
 from revops.extract.errors import ExtractError
+from revops.hooks.pooler import PoolerError
 from revops.hooks.postgres import ConnectionSettingError
 from revops.keyring import KeyringError
 from revops.lineage.errors import LineageError
@@ -32,6 +33,7 @@ PERMANENT = (
     ExtractError,
     KeyringError,
     LineageError,
+    PoolerError,
     QualityGateError,
     SeedError,
     SettingsError,
