@@ -95,6 +95,13 @@ _CONNECTION_REMEDIES: tuple[tuple[tuple[str, ...], str], ...] = (
         "the database, or a role of the warehouse, is missing: check the name in {setting}, then run `make setup`.",
     ),
     (
+        ("unsupported startup parameter",),
+        (
+            "a connection pooler is in between and takes no `options`: with pool_mode = session add pooler=session to "
+            "{setting} (docs/pgbouncer.md), or name the server itself."
+        ),
+    ),
+    (
         ("too many connections", "remaining connection slots"),
         "the server has no connection left: raise max_connections or end idle sessions.",
     ),
@@ -129,6 +136,7 @@ def is_transient(error: BaseException) -> bool:
             "channel binding",
             "protocol version",
             "unsupported protocol",
+            "unsupported startup parameter",
         )
         return not any(fragment in str(error) for fragment in permanent)
     return False

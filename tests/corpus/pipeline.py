@@ -26,10 +26,10 @@ SODA = INCLUDE / "soda"
 class Pipeline:
     """sources and warehouse: connection strings, of the sources' owners and of the warehouse's."""
 
-    def __init__(self, sources: dict[str, str], warehouse: str) -> None:
+    def __init__(self, sources: dict[str, str], warehouse: str, *, keyring: Keyring | None = None) -> None:
         self.sources = sources
+        self.keyring = keyring or Keyring.parse(f"1:{new_key()}", new_key())
         self._warehouse = warehouse
-        self._keyring = Keyring.parse(f"1:{new_key()}", new_key())
         self._own = read_own_checks(SODA / "own.yaml")
 
     def as_role(self, role: str) -> psycopg.Connection:
@@ -51,7 +51,7 @@ class Pipeline:
                     config=config,
                     table=table,
                     run_id="night",
-                    keyring=self._keyring,
+                    keyring=self.keyring,
                     accept_deletions=accept_deletions,
                 )
 

@@ -7,6 +7,7 @@ from psycopg.conninfo import make_conninfo
 
 from revops.connection_stores import check_connection, files_of_airflow, variable_of
 from revops.errors import explain
+from revops.hooks import pooler
 from revops.hooks.tls import TlsSettingError, tls_parameters
 
 # A worker that loses the network learns of it in half a minute instead of minutes.
@@ -86,9 +87,16 @@ def conninfo(connection_id: str, *, application_name: str, options: str = "") ->
             "user": connection.login,
             "password": connection.password,
             "application_name": application_name[:63],
-            "options": options,
+            "options": _marked(connection_id, options, connection.extra_dejson),
         },
     )
+
+
+def _marked(connection_id: str, options: str, extras: dict[str, object]) -> str:
+    try:
+        return pooler.marked(options, str(extras[pooler.EXTRA]) if pooler.EXTRA in extras else None)
+    except pooler.PoolerError as error:
+        raise ConnectionSettingError(f"connection {connection_id!r}: {error}") from None
 
 
 def _without_tls(extras: dict[str, str], host: str) -> dict[str, str]:
@@ -99,9 +107,12 @@ def _without_tls(extras: dict[str, str], host: str) -> dict[str, str]:
 
 
 def connect(connection_id: str, dsn: str) -> psycopg.Connection:
-    """Open a session; raises psycopg.OperationalError that says which setting to look at and how to mend it."""
+    """Open a session; raises psycopg.OperationalError that says which setting to look at and how to mend it.
+
+    It has the rights that the connection string's options say, or PoolerError is raised.
+    """
     try:
-        return psycopg.connect(dsn)
+        return pooler.open_session(dsn)
     except psycopg.OperationalError as error:
         # A failed connection carries no SQLSTATE: its words are all there is, and errors.is_transient reads them.
         raise psycopg.OperationalError(explain(error, dsn, setting=f"the connection {connection_id}")) from error

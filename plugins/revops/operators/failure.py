@@ -12,6 +12,7 @@ from revops.connections_file import ConnectionFileError
 from revops.embedding.encoder import EncoderError
 from revops.errors import describe, is_transient
 from revops.extract.errors import ExtractError
+from revops.hooks.pooler import PoolerError
 from revops.hooks.postgres import ConnectionSettingError
 from revops.keyring import KeyringError
 from revops.lineage.errors import LineageError
@@ -34,6 +35,7 @@ PERMANENT = (
     ExtractError,
     KeyringError,
     LineageError,
+    PoolerError,
     QualityGateError,
     SeedError,
     SettingsError,

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from revops.hooks.pooler import open_session
 from revops.quality.checks import Check, CheckFileError, read_checks
 from revops.quality.results import KEPT_KEYS, CheckResult, ScanReport, judge
 from revops.quality.tables import CheckedTable, read_tables
@@ -46,7 +46,7 @@ def scan_tables(conninfo: str, *, layer: str, source: str, tables: Sequence[str]
     declared, results, errors = _read_files(tables, folder)
     if not declared:
         return ScanReport(layer, tuple(results), "\n".join(errors), time.monotonic() - started)
-    with psycopg.connect(conninfo) as connection:
+    with open_session(conninfo) as connection:
         found = read_tables(connection, layer=layer, names=tables)
     asked = {
         table: [check for check in checks if _is_applicable(check, found) and not _is_proved(check, found)]

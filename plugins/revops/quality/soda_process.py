@@ -20,6 +20,8 @@ from typing import Any
 import psycopg2
 import yaml
 
+from revops.hooks.pooler import check_settings, without_options
+
 # A check that is added to every table and tells how many rows it has.
 LIVE_ROWS = "__live_rows__"
 # Of a query for failed rows the first come back, each with their true number.
@@ -148,21 +150,26 @@ def _connect(data_source: dict[str, Any], libpq: dict[str, str], views: list[str
 
     All scans share the session, and each reads one picture of the tables in a transaction that can't write.
     """
-    connection = psycopg2.connect(
-        **{
-            **libpq,
-            "dbname": data_source["database"],
-            "options": f"{libpq.get('options', '')} -c search_path={data_source['schema']}".strip(),
-        }
-    )
+    options = f"{libpq.get('options', '')} -c search_path={data_source['schema']}".strip()
+    asked, statement = without_options({**libpq, "dbname": data_source["database"], "options": options})
+    parameters: dict[str, Any] = {**asked}
+    connection = psycopg2.connect(**parameters)
     connection.autocommit = True
     with connection.cursor() as cursor:
+        if statement:
+            cursor.execute(statement)
+        check_settings(options, lambda query: _first_value(cursor, query))
         for view in views:
             cursor.execute(view)
     connection.autocommit = False
     connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
     psycopg2.connect = lambda *args, **kwargs: connection  # noqa: ARG005
     return connection
+
+
+def _first_value(cursor: Any, query: str) -> str:
+    cursor.execute(query)
+    return str(cursor.fetchone()[0])
 
 
 def _summary(check: Any) -> dict[str, Any]:
