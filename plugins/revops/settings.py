@@ -21,7 +21,15 @@ from pydantic import (
     ValidationError,
 )
 
-from revops.keyring import DATA_KEYS, INDEX_KEY, read_data_keys, read_key
+from revops.keyring import (
+    DATA_KEYS,
+    DATA_KEYS_FILE,
+    INDEX_KEY,
+    INDEX_KEY_FILE,
+    read_data_keys,
+    read_key,
+    read_variable,
+)
 
 PLACEHOLDER = "CHANGE_ME"
 SECRETS_BACKEND = "AIRFLOW__SECRETS__BACKEND"
@@ -247,6 +255,17 @@ class Settings(BaseModel):
     index_key: Annotated[
         SecretStr | None, AfterValidator(_index_key), Field(alias=INDEX_KEY, examples=[PLACEHOLDER])
     ] = None
+    # Where the keys are in files instead; their content is read at each use, and checked here.
+    data_keys_file: Annotated[
+        Path | None,
+        AfterValidator(lambda value: value and _absolute(value)),
+        Field(alias=DATA_KEYS_FILE, examples=["/run/secrets/airflow/data_keys"]),
+    ] = None
+    index_key_file: Annotated[
+        Path | None,
+        AfterValidator(lambda value: value and _absolute(value)),
+        Field(alias=INDEX_KEY_FILE, examples=["/run/secrets/airflow/index_key"]),
+    ] = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -260,7 +279,7 @@ class Settings(BaseModel):
         faults = []
         if not variables.get(SECRETS_BACKEND, "").strip():
             faults = [(name, "is missing") for name in CONNECTION_VARIABLES if name not in given]
-        faults += _encoder_faults(given)
+        faults += _encoder_faults(given) + _key_file_faults(given)
         try:
             settings = cls.model_validate(given)
         except ValidationError as error:
@@ -293,6 +312,22 @@ def _encoder_faults(given: Mapping[str, str]) -> list[tuple[str, str]]:
     if "REVOPS_EMBEDDING_MODEL_VOLUME" in given and len(Path(given.get("REVOPS_EMBEDDING_MODEL", "")).parts) == 2:
         return [("REVOPS_EMBEDDING_MODEL", "lies at the root: a volume is mounted at the folder above the model")]
     return []
+
+
+def _key_file_faults(given: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Tell what is wrong with keys that are in files; keys in variables are checked with their fields."""
+    faults = []
+    for variable, file, read in (
+        (DATA_KEYS, DATA_KEYS_FILE, read_data_keys),
+        (INDEX_KEY, INDEX_KEY_FILE, read_key),
+    ):
+        if file not in given:
+            continue
+        try:
+            read(read_variable(given, variable) or "")
+        except ValueError as error:
+            faults.append((variable, str(error)))
+    return faults
 
 
 def report_folder(environment: Mapping[str, str] | None = None) -> Path:

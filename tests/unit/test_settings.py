@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from revops.keyring import new_key
+from revops.keyring import DATA_KEYS_FILE, INDEX_KEY_FILE, new_key
 from revops.settings import (
     CONNECTION_VARIABLES,
     EMBEDDING_URL,
@@ -236,14 +236,32 @@ def test_a_malformed_key_is_refused_without_being_quoted(variable: str) -> None:
 
 
 @pytest.mark.parametrize("variable", OPTIONAL_VARIABLES)
+def test_a_file_of_keys_is_read_and_checked(variable: str, tmp_path: Path) -> None:
+    file, key = tmp_path / "key", "1:" * (variable == "REVOPS_DATA_KEYS") + new_key()
+    assert f"{variable} can't be read from {file} ({variable}_FILE)" in faults(**{f"{variable}_FILE": str(file)})
+    file.write_text(key[:-6])
+    assert "is not 32 bytes as base64" in (text := faults(**{f"{variable}_FILE": str(file)}))
+    assert key[2:20] not in text
+    file.write_text(f"{key}\n")
+    Settings.from_environment({**GOOD, f"{variable}_FILE": str(file)})
+    both = faults(**{variable: key, f"{variable}_FILE": str(file)})
+    assert f"{variable} and {variable}_FILE are both set" in both
+    assert f"{variable}_FILE keys is not an absolute path" in faults(**{f"{variable}_FILE": "keys"})
+
+
+@pytest.mark.parametrize("variable", OPTIONAL_VARIABLES)
 def test_the_example_of_a_key_is_no_key(variable: str) -> None:
     # What everybody can read here must encrypt nothing.
     assert "is not 32 bytes as base64" in faults(**{variable: example(variable)})
 
 
 @pytest.mark.parametrize("variable", [name for name in variable_names() if name not in OPTIONAL_VARIABLES])
-def test_every_other_example_is_valid_itself(variable: str) -> None:
+def test_every_other_example_is_valid_itself(variable: str, tmp_path: Path) -> None:
     value = sys.executable if variable == "REVOPS_EMBEDDING_PYTHON" else example(variable)
+    if variable in (DATA_KEYS_FILE, INDEX_KEY_FILE):
+        # As with the encoder's Python, what the example names is not on this machine.
+        value = str(tmp_path / "key")
+        Path(value).write_text(new_key() if variable == INDEX_KEY_FILE else f"1:{new_key()}")
     assert value
     good = IN_CONTAINERS if variable in ("REVOPS_EMBEDDING_IMAGE", *EMBEDDING_VOLUMES) else GOOD
     Settings.from_environment({**good, variable: value})
