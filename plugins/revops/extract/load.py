@@ -77,8 +77,8 @@ def load_table(
     snapshot: the one to read in; without it, or when it can't show the table, the table is read in one of its own.
     full_refresh reads every row whatever the watermark says. accept_deletions: mark as many rows deleted as are gone.
     keyring: needed where columns are encrypted. The sessions are opened and closed here.
-    Raises TryAgainError for what passes by itself, ExtractError and KeyringError for what does not, or psycopg.Error. A first load
-    in ranges keeps the ranges that are committed, and the next try goes on from there.
+    Raises TryAgainError for what passes by itself, ExtractError and KeyringError for what does not, or psycopg.Error.
+    A first load in ranges keeps the ranges that are committed, and the next try goes on from there.
     """
     order = Order(config, table, snapshot, full_refresh, accept_deletions, keyring)
     with closing(route.warehouse()) as record, closing(route.warehouse()) as warehouse:

@@ -16,10 +16,12 @@ from revops.embedding.encoder import EncoderError
 from revops.embedding.service import ServiceError
 from revops.errors import describe
 from revops.hooks.postgres import ConnectionSettingError
+from revops.keyring import KeyringError, TokenError
 from revops.local import commands
 from revops.local.postgres import PostgresError
 from revops.local.search_arguments import add_search_arguments
 from revops.local.stack import WEB_PORT, Stack
+from revops.rotation.errors import RotationBusyError, RotationError
 from revops.search import SearchError
 from revops.settings import SettingsError
 from revops.sources import SourceFileError
@@ -34,12 +36,16 @@ EXPECTED = (
     *commands.EXPECTED_ERRORS,
     ConnectionSettingError,
     EncoderError,
+    KeyringError,
     PostgresError,
+    RotationBusyError,
+    RotationError,
     SearchError,
     ServiceError,
     SettingsError,
     SetupError,
     SourceFileError,
+    TokenError,
 )
 
 
@@ -98,6 +104,13 @@ def _parser() -> argparse.ArgumentParser:
     task.add_argument("task")
     command("clean", "remove what the stack has made", lambda console, _: commands.clean(console))
     command("setup", "create and migrate the warehouse", lambda console, _: commands.setup(console))
+    rotate = command("rotate", "rotate the keys of raw", lambda console, a: commands.rotate(console, a.forget))
+    rotate.add_argument("--forget", type=int, metavar="ID", help="give up what only this lost key reads")
+    decrypt = command(
+        "decrypt", "show one value", lambda console, a: commands.decrypt(console, a.table, a.column, a.key)
+    )
+    for name in ("table", "column", "key"):
+        decrypt.add_argument(name)
     psql = command("psql", "psql on the embedded warehouse", lambda _, a: commands.psql(a.arguments))
     psql.add_argument("arguments", nargs="*")
     search = command("search", "hybrid search", lambda console, a: commands.search(console, a))

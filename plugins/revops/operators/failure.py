@@ -17,6 +17,7 @@ from revops.lineage.errors import LineageError
 from revops.quality.anomaly_config import AnomalyFileError
 from revops.quality.checks import CheckFileError
 from revops.quality.record import QualityGateError
+from revops.retention import RetentionError
 from revops.rotation.errors import RotationError
 from revops.seeds import SeedError
 from revops.settings import SettingsError
@@ -34,6 +35,7 @@ PERMANENT = (
     KeyringError,
     LineageError,
     QualityGateError,
+    RetentionError,
     RotationError,
     SeedError,
     SettingsError,

@@ -21,6 +21,7 @@ from revops.rotation.registry import (
     TokenTable,
     loading_name,
     read_tables,
+    record_use,
     register,
     require_data_keys,
     token_columns,
@@ -198,6 +199,10 @@ def _rotate(
             done.tokens += counted.tokens
             return
     rotation = TableRotation(connect, warehouse, keyring, table, with_index=with_index, patience_s=patience_s)
+    # Before it writes, as a load does: the register may name too many keys, never too few.
+    for column in table.columns:
+        record_use(warehouse, keyring, table.raw_table, column, [keyring.writing_id])
+    warehouse.commit()
     standing = record.begin(
         warehouse,
         keyring,
