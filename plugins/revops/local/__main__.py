@@ -17,7 +17,7 @@ from revops.embedding.service import ServiceError
 from revops.errors import describe
 from revops.hooks.postgres import ConnectionSettingError
 from revops.keyring import KeyringError, TokenError
-from revops.local import commands
+from revops.local import commands, keys
 from revops.local.postgres import PostgresError
 from revops.local.search_arguments import add_search_arguments
 from revops.local.stack import WEB_PORT, Stack
@@ -104,11 +104,9 @@ def _parser() -> argparse.ArgumentParser:
     task.add_argument("task")
     command("clean", "remove what the stack has made", lambda console, _: commands.clean(console))
     command("setup", "create and migrate the warehouse", lambda console, _: commands.setup(console))
-    rotate = command("rotate", "rotate the keys of raw", lambda console, a: commands.rotate(console, a.forget))
+    rotate = command("rotate", "rotate the keys of raw", lambda console, a: keys.rotate(console, a.forget))
     rotate.add_argument("--forget", type=int, metavar="ID", help="give up what only this lost key reads")
-    decrypt = command(
-        "decrypt", "show one value", lambda console, a: commands.decrypt(console, a.table, a.column, a.key)
-    )
+    decrypt = command("decrypt", "show one value", lambda console, a: keys.decrypt(console, a.table, a.column, a.key))
     for name in ("table", "column", "key"):
         decrypt.add_argument(name)
     psql = command("psql", "psql on the embedded warehouse", lambda _, a: commands.psql(a.arguments))

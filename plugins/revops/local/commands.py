@@ -18,7 +18,6 @@ import psycopg
 from rich.console import Console
 
 from revops.embedding.encoder import EncoderError
-from revops.keyring import Keyring
 from revops.local.airflow_server import AirflowServer, Running, ServerError
 from revops.local.digest import wait_for_digests
 from revops.local.embedding_server import EmbeddingServer
@@ -30,7 +29,6 @@ from revops.local.show import show_report, show_trace
 from revops.local.stack import WEB_PORT, Stack, own_settings
 from revops.local.watch import watch_runs
 from revops.report import RunReport, read_report
-from revops.rotation.shell import show_rotation, show_value
 from revops.settings import Settings
 from revops.sources import INCLUDE
 from revops.warehouse_setup import read_migrations, set_up_warehouse
@@ -176,27 +174,6 @@ def setup(console: Console) -> int:
         stack.start_postgres()
     _set_up_warehouse(stack, console, own)
     return 0
-
-
-def rotate(console: Console, forgotten: int | None) -> int:
-    """Rotate the keys of raw on the embedded warehouse, or the user's own, and show how far it is."""
-    return show_rotation(console, _keyring(), forgotten=forgotten)
-
-
-def decrypt(console: Console, table: str, column: str, key: str) -> int:
-    """Show one value of raw; who asked for it is recorded in ops."""
-    return show_value(console, _keyring(), table=table, column=column, key=key)
-
-
-def _keyring() -> Keyring:
-    """Return the keys of the warehouse that the connection revops_core names; the embedded one is started."""
-    stack = Stack.of_checkout()
-    own = own_settings()
-    if "AIRFLOW_CONN_REVOPS_CORE" not in own:
-        stack.start_postgres()
-    environment = _environment(stack, own)
-    os.environ["AIRFLOW_CONN_REVOPS_CORE"] = environment["AIRFLOW_CONN_REVOPS_CORE"]
-    return Keyring.from_environment(environment)
 
 
 def psql(arguments: list[str]) -> int:
