@@ -261,7 +261,7 @@ def parsed(probe: Callable[[str], Any]) -> Any:
 
 def test_reading_the_files_needs_no_connection_variable_or_network(parsed: Any) -> None:
     assert parsed["errors"] == {}
-    assert parsed["dags"] == ["ace", "odoo", "warehouse_setup"]
+    assert parsed["dags"] == ["ace", "odoo", "warehouse_care", "warehouse_setup"]
 
 
 def test_reading_the_files_imports_nothing_heavy(parsed: Any) -> None:

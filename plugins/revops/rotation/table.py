@@ -34,7 +34,7 @@ VACUUM_SHARE = 0.1
 VACUUM_ROWS = 20_000
 # Loads go first. Who waits for one asks again so often, and for so long.
 POLL_S = 1.0
-PATIENCE_S = 2 * 3600.0
+PATIENCE_S = 3600.0
 # Rows that loads have moved meanwhile are found by the next pass.
 MOST_PASSES = 5
 # Not the two hours of a load: what holds a row here for longer is no load, and the batch is tried again.
