@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from builders import Extract, counts, query, source_config
+from builders import Extract, counts, query
 from rotating import Keys, assert_indexes, decrypted, rotate
 
 from revops.keyring import KeyringError

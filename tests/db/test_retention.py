@@ -1,4 +1,4 @@
-"""Pruning of ops: what is older than its days goes, by the role that writes it; what baselines and traces read stays."""
+"""Pruning of ops: what is older than its days goes, by the role that writes it; what baselines read stays."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ RECORDS = {
     ),
     "quality_failed_key": (
         (
-            "with r as (insert into ops.quality_run (run_id, source, layer, status, gate, expected, evaluated, seconds, "
-            "engine, finished_at) values (%(run)s, 'odoo', 'raw', 'failed', 'shut', 1, 1, 0, 'test', "
+            "with r as (insert into ops.quality_run (run_id, source, layer, status, gate, expected, evaluated, "
+            "seconds, engine, finished_at) values (%(run)s, 'odoo', 'raw', 'failed', 'shut', 1, 1, 0, 'test', "
             "now() - %(days)s * interval '1 day') returning quality_run_id), s as (insert into ops.quality_result "
             "(quality_run_id, table_name, check_name, dimension, severity, weight, outcome, definition) "
             "select quality_run_id, 't', 'c', 'validity', 'critical', 1, 'fail', '-' from r returning quality_run_id) "
@@ -50,7 +50,8 @@ RECORDS = {
     ),
     "released_quarantine": (
         (
-            "insert into ops.quarantine (target, source, source_key, rule, reason, first_run_id, last_run_id, released_at) "
+            "insert into ops.quarantine "
+            "(target, source, source_key, rule, reason, first_run_id, last_run_id, released_at) "
             "values ('core.contact', 'odoo', %(run)s, 'r', 'why', 'a', 'b', now() - %(days)s * interval '1 day'), "
             "('core.contact', 'odoo', 'kept ' || %(run)s, 'r', 'why', 'a', 'b', null)"
         ),
@@ -59,8 +60,8 @@ RECORDS = {
     "rule_result": (
         (
             "with r as (insert into ops.transform_run (run_id, source, target, status, started_at) values "
-            "(%(run)s, 'odoo', 'core.contact', 'failed', now() - %(days)s * interval '1 day') returning transform_run_id) "
-            "insert into ops.rule_result select transform_run_id, %(run)s, 'warn', 1 from r"
+            "(%(run)s, 'odoo', 'core.contact', 'failed', now() - %(days)s * interval '1 day') "
+            "returning transform_run_id) insert into ops.rule_result select transform_run_id, %(run)s, 'warn', 1 from r"
         ),
         "select rule from ops.rule_result",
     ),
