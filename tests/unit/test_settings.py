@@ -239,6 +239,21 @@ def test_a_malformed_key_is_refused_without_being_quoted(variable: str) -> None:
 
 
 @pytest.mark.parametrize("variable", OPTIONAL_VARIABLES)
+def test_a_file_of_keys_is_read_and_checked(variable: str, tmp_path: Path) -> None:
+    file, key = tmp_path / "key", "1:" * (variable == "REVOPS_DATA_KEYS") + new_key()
+    assert f"{variable} can't be read from {file} ({variable}_FILE)" in faults(**{f"{variable}_FILE": str(file)})
+    file.write_text(key[:-6])
+    assert f"  {variable}_FILE names {file}: " in (text := faults(**{f"{variable}_FILE": str(file)}))
+    assert "is not 32 bytes as base64" in text
+    assert key[2:20] not in text
+    file.write_text(f"{key}\n")
+    Settings.from_environment({**GOOD, f"{variable}_FILE": str(file)})
+    both = faults(**{variable: key, f"{variable}_FILE": str(file)})
+    assert f"{variable} and {variable}_FILE are both set" in both
+    assert f"{variable}_FILE keys is not an absolute path" in faults(**{f"{variable}_FILE": "keys"})
+
+
+@pytest.mark.parametrize("variable", OPTIONAL_VARIABLES)
 def test_the_example_of_a_key_is_no_key(variable: str) -> None:
     # What everybody can read here must encrypt nothing.
     assert "is not 32 bytes as base64" in faults(**{variable: example(variable)})
@@ -287,26 +302,6 @@ def test_what_kubernetes_tells_a_pod_of_its_services_is_none() -> None:
         }
     )
     assert "REVOPS_WEB_PORT is read by nobody" in faults(REVOPS_WEB_PORT="8080")
-
-
-@pytest.mark.parametrize("variable", OPTIONAL_VARIABLES)
-def test_a_key_may_stand_in_a_file(variable: str, tmp_path: Path) -> None:
-    file = tmp_path / "key"
-    prefix = "1:" if variable == "REVOPS_DATA_KEYS" else ""
-    file.write_text(f"{prefix}{new_key()}\n")
-    settings = Settings.from_environment({**GOOD, f"{variable}_FILE": str(file)})
-    assert file in (settings.data_keys_file, settings.index_key_file)
-    both = faults(**{f"{variable}_FILE": str(file), variable: f"{prefix}{new_key()}"})
-    assert f"  {variable} and {variable}_FILE are both set" in both
-    malformed = new_key()[:-4]
-    file.write_text(prefix + malformed)
-    text = faults(**{f"{variable}_FILE": str(file)})
-    assert f"  {variable}_FILE " in text
-    assert "is not 32 bytes as base64" in text
-    assert malformed[:16] not in text
-    file.unlink()
-    assert f"{file} can't be read: No such file or directory" in faults(**{f"{variable}_FILE": str(file)})
-    assert "is not an absolute path" in faults(**{f"{variable}_FILE": "keys"})
 
 
 def test_sources_that_must_be_read_only() -> None:

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 import psycopg
 from dotenv import dotenv_values
 
-from revops.keyring import DATA_KEYS, INDEX_KEY
+from revops.keyring import DATA_KEYS, DATA_KEYS_FILE, INDEX_KEY, INDEX_KEY_FILE
 from revops.local import credentials
 from revops.local.databases import drop_databases, ensure_databases
 from revops.local.paths import CHECKOUT, state_home
@@ -112,7 +112,9 @@ class Stack:
         """
         if "AIRFLOW_CONN_REVOPS_CORE" in own:
             return {}
-        return {DATA_KEYS: self.passwords["data_keys"], INDEX_KEY: self.passwords["index_key"]}
+        made = {DATA_KEYS: self.passwords["data_keys"], INDEX_KEY: self.passwords["index_key"]}
+        files = {DATA_KEYS: DATA_KEYS_FILE, INDEX_KEY: INDEX_KEY_FILE}
+        return {name: key for name, key in made.items() if files[name] not in own}
 
     def environment(self, *, mail_port: int, web_port: int, own: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of Airflow's processes.
