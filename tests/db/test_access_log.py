@@ -22,6 +22,7 @@ from psycopg.conninfo import make_conninfo
 from revops.access_log import AuditMode, describe_audit_mode, read_audit_mode, record_audit_mode
 from revops.local.databases import ensure_logins
 from revops.local.postgres import EmbeddedPostgres
+from revops.local.server_settings import access_logs, read_messages, remove_old_logs, write_configuration
 
 pytestmark = pytest.mark.db
 
@@ -276,14 +277,41 @@ def test_the_log_does_not_grow_for_ever(postgres: EmbeddedPostgres, tmp_path: Pa
         names = {"log_rotation_age": "1d", "log_truncate_on_rotation": "on", "log_filename": "access-%a.log"}
         for name, value in names.items():
             assert session.execute(f"show {name}".encode()).fetchone() == (value,)
-    server = EmbeddedPostgres(tmp_path, postgres.install, "quiet")
     (tmp_path / "log").mkdir()
     for name, days in (("access-Mon.json", 8), ("access-Tue.json", 1)):
         path = tmp_path / "log" / name
         path.touch()
         os.utime(path, (time.time() - days * 86400,) * 2)
-    server._remove_old_logs()
-    assert [path.name for path in server.access_logs] == ["access-Tue.json"]
+    remove_old_logs(tmp_path)
+    assert [path.name for path in access_logs(tmp_path)] == ["access-Tue.json"]
+
+
+def test_a_data_directory_of_an_older_version_gets_the_settings(tmp_path: Path) -> None:
+    main = tmp_path / "data" / "postgresql.conf"
+    main.parent.mkdir()
+    main.write_text("log_connections = off\n")
+    for _ in range(2):
+        write_configuration(tmp_path, tmp_path / "data")
+    assert main.read_text() == "log_connections = off\n\ninclude 'revops.conf'\n"
+    assert "log_statement = all" in (tmp_path / "data" / "revops.conf").read_text()
+
+
+def test_what_the_server_says_of_itself_is_read_without_statements(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    lines = (
+        {"error_severity": "LOG", "message": "database system is ready"},
+        {"error_severity": "LOG", "message": "statement: select 1", "user": "revops"},
+        {"error_severity": "PANIC", "message": "could not write: No space left on device", "user": "revops"},
+    )
+    log = "\n".join(json.dumps(line) for line in lines) + '\n{"error_seve'
+    (tmp_path / "log" / "access-Mon.json").write_text(log)
+    server = EmbeddedPostgres(tmp_path, tmp_path, "quiet")
+    assert server._log_tail(5) == [
+        "LOG: database system is ready",
+        "PANIC: could not write: No space left on device",
+    ]
+    assert server.last_panic() == "could not write: No space left on device"
+    assert read_messages(tmp_path, 1) == ["PANIC: could not write: No space left on device"]
 
 
 def commands() -> list[str]:
