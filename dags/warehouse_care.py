@@ -57,7 +57,8 @@ def warehouse_care() -> None:
 
         with failing_fast():
             kept = read_retention(INCLUDE / "retention.yaml", anomaly=INCLUDE / "anomaly.yaml")
-            return prune(lambda role: connect_warehouse(role, task="prune"), kept, run_id=str(run_id))
+            with connect_warehouse("revops_quality", task="prune") as warehouse:
+                return prune(warehouse, kept, run_id=str(run_id))
 
     rotate_keys()
     prune()

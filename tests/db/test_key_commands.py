@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import getpass
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+import structlog
 from airflow.sdk.exceptions import AirflowFailException
 from builders import Extract, query
 from psycopg.conninfo import conninfo_to_dict
@@ -34,7 +36,7 @@ def keys() -> Keys:
 
 
 @pytest.fixture
-def key_file(extract: Extract, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def key_file(extract: Extract, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The file of the data keys, with the settings of a task around it."""
     given = {name: str(value) for name, value in conninfo_to_dict(extract.warehouse_dsn).items()}
     extras = "&".join(f"{name}={quote(given[name], safe='')}" for name in ("sslmode", "sslrootcert") if name in given)
@@ -48,7 +50,10 @@ def key_file(extract: Extract, keys: Keys, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("COLUMNS", "400")
     (tmp_path / "data_keys").write_text(f"1:{keys.data[1]}\n")
     (tmp_path / "index_key").write_text(f"{keys.indexes[0]}\n")
-    return tmp_path / "data_keys"
+    # The commands quieten the log of the whole process.
+    logging = structlog.get_config()
+    yield tmp_path / "data_keys"
+    structlog.configure(**logging)
 
 
 def test_a_key_in_a_file_takes_effect_and_the_commands_say_what_may_go(

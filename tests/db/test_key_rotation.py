@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 from builders import Extract, counts, query
+from psycopg import sql
 from rotating import Keys, decrypted, in_use, key_ids, rotate
 
 from revops.keyring import KeyringError
@@ -287,3 +288,15 @@ def test_an_unfinished_first_load_keeps_its_key(extract: Extract, keys: Keys) ->
     done = rotate(extract, keys.ring(2, 1))
     assert done.retired == []
     assert done.remedy.startswith("Keep all keys in REVOPS_DATA_KEYS: a first load is not finished")
+
+
+def test_a_place_that_holds_another_token_by_now_is_left_alone(extract: Extract, keys: Keys) -> None:
+    """A place alone tells no row for long: what is vacuumed is filled again."""
+    from revops.rotation import renewal
+
+    extract.run(PEOPLE)
+    extract.load(keyring=keys.ring(1), encrypt=["email"])
+    place, token, index = query(extract.warehouse, "select ctid::text, email, email_blind_index from raw.odoo_t")[4]
+    update = renewal._update(extract.ingest, sql.Identifier("raw", "odoo_t"), ("email",))
+    for old, written in ((token + b"x", 0), (None, 0), (token, 1)):
+        assert extract.ingest.execute(update, [[place], [old], [b"new"], [index]]).rowcount == written

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from builders import query
-from raw_tables import Warehouse
 
 from revops import retention
 from revops.retention import RULES, RetentionError, prune, read_retention
@@ -77,8 +76,9 @@ RECORDS = {
 
 
 @pytest.fixture
-def connect(warehouse_dsn: str) -> Callable[[str], psycopg.Connection]:
-    return lambda role: psycopg.connect(warehouse_dsn, options=f"-c role={role}")
+def care(warehouse_dsn: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(warehouse_dsn, options="-c role=revops_quality") as session:
+        yield session
 
 
 def test_every_rule_is_tried_here() -> None:
@@ -87,27 +87,27 @@ def test_every_rule_is_tried_here() -> None:
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_what_is_older_goes_and_the_rest_stays(
-    warehouse_dsn: str, connect: Any, monkeypatch: pytest.MonkeyPatch, name: str
+    warehouse_dsn: str, care: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr(retention, "BATCH_ROWS", 2)
     insert, select = RECORDS[name]
     with psycopg.connect(warehouse_dsn, autocommit=True) as owner:
         for run, days in (("old 1", 1), ("old 2", 2), ("old 3", 900), ("new", -1)):
             owner.execute(insert, {"run": run, "days": DAYS[name] + days})
-        pruned = prune(connect, DAYS, run_id="care")
+        pruned = prune(care, DAYS, run_id="care")
         rows = 6 if name == "quality_metric" else 3
         assert {row for (row,) in query(owner, select)} == {"new"}
         assert pruned[name] == rows
         relation = next(rule.relation for rule in RULES if rule.name == name)
         told = "select run_id, relation, kept_days, rows from ops.pruning where relation = %s"
-        assert ("care", f"ops.{relation}", DAYS[name], rows) in query(owner, told, f"ops.{relation}")
+        assert ("care", relation, DAYS[name], rows) in query(owner, told, relation)
         # Rows still in quarantine have no age.
         kept = query(owner, "select count(*) from ops.quarantine where released_at is null")
         assert kept == [(4 if name == "released_quarantine" else 0,)]
-        assert name not in prune(connect, DAYS, run_id="again")
+        assert name not in prune(care, DAYS, run_id="again")
 
 
-def test_the_last_run_in_which_a_table_had_rows_stays(warehouse: Warehouse, warehouse_dsn: str, connect: Any) -> None:
+def test_the_last_run_in_which_a_table_had_rows_stays(warehouse_dsn: str, care: psycopg.Connection) -> None:
     """By it a table that is empty now is known to have been emptied."""
     with psycopg.connect(warehouse_dsn, autocommit=True) as owner:
         for run, days, rows in (("first", 900, 7), ("last with rows", 800, 5), ("empty", 700, 0), ("today", 0, 0)):
@@ -116,7 +116,7 @@ def test_the_last_run_in_which_a_table_had_rows_stays(warehouse: Warehouse, ware
                 "values (%s, 'odoo', 'raw.odoo_t', 'rows', %s, now() - %s * interval '1 day')",
                 (run, rows, days),
             )
-        assert prune(connect, DAYS, run_id="care") == {"quality_metric": 1}
+        assert prune(care, DAYS, run_id="care") == {"quality_metric": 1}
         left = query(owner, "select run_id from ops.quality_metric order by measured_at")
         assert left == [("last with rows",), ("empty",), ("today",)]
 
@@ -126,7 +126,7 @@ def test_the_last_run_in_which_a_table_had_rows_stays(warehouse: Warehouse, ware
     [
         ({"quality_metric": 30}, "quality_metric is 30, but baselines read 180 days back"),
         ({"quality_run": 179}, "quality_run is 179, but baselines read 180 days back"),
-        ({"rule_result": 0}, "rule_result must be a whole number of days, 1 or more"),
+        ({"rule_result": 29}, "rule_result must be a whole number of days, 30 or more"),
         ({"rule_result": "a year"}, "rule_result must be a whole number of days"),
         ({"rule_result": True}, "rule_result must be a whole number of days"),
         ({"rule_result": None}, "rule_result must be a whole number of days"),
@@ -146,3 +146,22 @@ def test_what_is_no_mapping_is_told(tmp_path: Path, text: str, reason: str) -> N
     path.write_text(text)
     with pytest.raises(RetentionError, match=reason):
         read_retention(path, anomaly=ANOMALY)
+
+
+def test_nobody_deletes_what_is_young(care: psycopg.Connection) -> None:
+    for days in (29, 0, -1, None):
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match="records are kept for 30 days at least"):
+            care.execute("select ops.prune('rule_result', %s, 1)", (days,))
+        care.rollback()
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="there is no record load with an end"):
+        care.execute("select ops.prune('load', 30, 1)")
+    care.rollback()
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        care.execute("delete from ops.quality_run")
+
+
+@pytest.mark.parametrize("role", ["revops_ingest", "revops_transform", "revops_embed", "revops_api", "revops_audit"])
+def test_other_roles_prune_nothing(warehouse_dsn: str, role: str) -> None:
+    with psycopg.connect(warehouse_dsn, options=f"-c role={role}") as session:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            session.execute("select ops.prune('rule_result', 30, 1)")

@@ -90,8 +90,67 @@ grant insert, update on ops.key_rotation to revops_ingest;
 grant insert on ops.value_reading to revops_ingest;
 -- A table whose tokens nobody can read any more is read again from the start.
 grant delete on ops.watermark to revops_ingest;
--- Each role prunes what it writes.
-grant insert on ops.pruning to revops_ingest, revops_transform, revops_quality;
-grant delete on ops.period_restatement to revops_ingest;
-grant delete on ops.quarantine, ops.rule_result to revops_transform;
-grant delete on ops.quality_run, ops.quality_failed_key to revops_quality;
+
+-- Who writes a record may not delete it: this function deletes old ones only, whoever asks.
+create function ops.prune(record text, kept_days integer, most_rows integer) returns bigint
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    before constant timestamptz := now() - make_interval(days => kept_days);
+    pruned bigint;
+begin
+    if kept_days is null or kept_days < 30 then
+        raise exception 'records are kept for 30 days at least, not for %', kept_days
+        using errcode = 'invalid_parameter_value';
+    end if;
+    case record
+        when 'quality_metric' then
+            -- Whether a table was emptied is told by the last run in which it had rows, however long ago.
+            delete from ops.quality_metric as d where d.ctid = any (array(
+                select t.ctid from ops.quality_metric as t
+                where t.measured_at < before and exists (
+                    select from ops.quality_metric as n
+                    where n.source = t.source and n.dataset = t.dataset and n.metric = 'rows' and n.value > 0
+                        and n.measured_at > t.measured_at
+                )
+                limit most_rows
+            ));
+        when 'quality_run' then
+            delete from ops.quality_run as d where d.quality_run_id in (
+                select t.quality_run_id from ops.quality_run as t where t.finished_at < before limit most_rows
+            );
+        when 'quality_failed_key' then
+            delete from ops.quality_failed_key as d where d.ctid = any (array(
+                select t.ctid from ops.quality_failed_key as t
+                inner join ops.quality_run as q on q.quality_run_id = t.quality_run_id
+                where q.finished_at < before limit most_rows
+            ));
+        when 'released_quarantine' then
+            delete from ops.quarantine as d where d.ctid = any (array(
+                select t.ctid from ops.quarantine as t where t.released_at < before limit most_rows
+            ));
+        when 'rule_result' then
+            delete from ops.rule_result as d where d.ctid = any (array(
+                select t.ctid from ops.rule_result as t
+                inner join ops.transform_run as r on r.transform_run_id = t.transform_run_id
+                where r.started_at < before limit most_rows
+            ));
+        when 'period_restatement' then
+            delete from ops.period_restatement as d where d.ctid = any (array(
+                select t.ctid from ops.period_restatement as t
+                inner join ops.load as l on l.load_id = t.load_id
+                where l.started_at < before limit most_rows
+            ));
+        else
+            raise exception 'there is no record % with an end', record using errcode = 'invalid_parameter_value';
+    end case;
+    get diagnostics pruned = row_count;
+    return pruned;
+end
+$$;
+comment on function ops.prune is
+'Delete at most so many records that are older; plugins/revops/retention.py calls it until none is left.';
+grant execute on function ops.prune to revops_quality;
+grant insert on ops.pruning to revops_quality;

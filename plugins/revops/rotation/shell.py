@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import getpass
+import logging
 import os
 import time
 from datetime import UTC, datetime
 
+import structlog
 from rich.console import Console
 
 from revops.hooks.warehouse import connect_warehouse
@@ -19,8 +21,16 @@ from revops.rotation.record import Standing
 LINE_S = 5.0
 
 
+def _quiet() -> None:
+    """Leave the screen to progress: Airflow, once it is imported, logs every line of ours there."""
+    import airflow.sdk  # noqa: F401
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+
+
 def show_rotation(console: Console, keyring: Keyring, *, forgotten: int | None = None) -> int:
     """Rotate and show how far it is; return the exit code. Raises what rotating raises."""
+    _quiet()
     started = told = time.monotonic()
     with console.status("counting tokens") as status:
 
@@ -54,6 +64,7 @@ def show_rotation(console: Console, keyring: Keyring, *, forgotten: int | None =
 
 def show_value(console: Console, keyring: Keyring, *, table: str, column: str, key: str) -> int:
     """Print one value; return the exit code. Raises what reading raises."""
+    _quiet()
     person = os.environ.get("SUDO_USER") or getpass.getuser()
     with connect_warehouse("revops_ingest", task="decrypt") as warehouse:
         value = read_value(warehouse, keyring, table=table, column=column, key=key, person=person)
