@@ -113,11 +113,12 @@ model: install  ## fetch BGE-M3 into REVOPS_EMBEDDING_MODEL, or VOLUME=revops-mo
 endif
 
 .PHONY: lint
-lint: $(VENV)/.installed  ## check style, types and SQL
+lint: $(VENV)/.installed  ## check style, types and SQL, and look for secrets in the tree and its history
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/sqlfluff lint --processes 2 --disable-progress-bar include/sql
+	$(BIN)/python -m revops.local.secret_scan
 
 .PHONY: test
 test: install lint  ## run the tests (LONG=1: those that take minutes, too)
@@ -162,4 +163,4 @@ lock: $(VENV)/.installed  ## renew constraints.txt from requirements*.txt
 clean:  ## stop the stack and remove everything this checkout has made, the embedded databases included
 	@if [ -f $(VENV)/.installed ]; then $(LOCAL) clean; \
 	  elif [ -d .local ]; then echo "run make install first: .local holds databases that only the stack can stop"; exit 1; fi
-	rm -rf $(VENV) $(EMBEDDING_VENV) $(BENCH_VENV) .install.lock .install-embedding.lock .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(EMBEDDING_VENV) $(BENCH_VENV) .install.lock .install-embedding.lock .mypy_cache .ruff_cache .pytest_cache .kingfisher/cache

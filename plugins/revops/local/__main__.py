@@ -18,6 +18,7 @@ from revops.embedding.service import ServiceError
 from revops.errors import describe
 from revops.hooks.postgres import ConnectionSettingError
 from revops.local import commands
+from revops.local.checking import check
 from revops.local.postgres import PostgresError
 from revops.local.search_arguments import add_search_arguments
 from revops.local.stack import WEB_PORT, Stack
@@ -102,8 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     task.add_argument("task")
     command("clean", "remove what the stack has made", lambda console, _: commands.clean(console))
     command("setup", "create and migrate the warehouse", lambda console, _: commands.setup(console))
-    check = command("check", "check settings and servers", lambda console, a: commands.check(console, a.arguments))
-    check.add_argument("arguments", nargs="*")
+    checks = command("check", "check settings and servers", lambda console, a: check(console, a.arguments))
+    checks.add_argument("arguments", nargs="*")
     psql = command("psql", "psql on the embedded warehouse", lambda _, a: commands.psql(a.arguments))
     psql.add_argument("arguments", nargs="*")
     search = command("search", "hybrid search", lambda console, a: commands.search(console, a))
