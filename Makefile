@@ -130,11 +130,12 @@ secrets:  ## make the passwords, keys and certificates that the Compose stack la
 	@REVOPS_TAG="$(REVOPS_TAG)" include/airflow/make-secrets $(ARGS)
 
 .PHONY: lint
-lint: $(VENV)/.installed  ## check style, types and SQL
+lint: $(VENV)/.installed  ## check style, types and SQL, and look for secrets in the tree and its history
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/sqlfluff lint --processes 2 --disable-progress-bar include/sql
+	$(BIN)/python -m revops.local.secret_scan
 
 .PHONY: test
 test: install lint  ## run the tests (LONG=1: those that take minutes, too)
@@ -179,4 +180,4 @@ lock: $(VENV)/.installed  ## renew constraints.txt from requirements*.txt
 clean:  ## stop the stack and remove everything this checkout has made, the embedded databases included
 	@if [ -f $(VENV)/.installed ]; then $(LOCAL) clean; \
 	  elif [ -d .local ]; then echo "run make install first: .local holds databases that only the stack can stop"; exit 1; fi
-	rm -rf $(VENV) $(EMBEDDING_VENV) $(BENCH_VENV) .install.lock .install-embedding.lock .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(EMBEDDING_VENV) $(BENCH_VENV) .install.lock .install-embedding.lock .mypy_cache .ruff_cache .pytest_cache .kingfisher/cache

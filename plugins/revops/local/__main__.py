@@ -19,6 +19,7 @@ from revops.errors import describe
 from revops.hooks.postgres import ConnectionSettingError
 from revops.keyring import KeyringError, TokenError
 from revops.local import commands, keys
+from revops.local.checking import check
 from revops.local.postgres import PostgresError
 from revops.local.search_arguments import add_search_arguments
 from revops.local.stack import WEB_PORT, Stack
@@ -108,8 +109,8 @@ def _parser() -> argparse.ArgumentParser:
     task.add_argument("task")
     command("clean", "remove what the stack has made", lambda console, _: commands.clean(console))
     command("setup", "create and migrate the warehouse", lambda console, _: commands.setup(console))
-    check = command("check", "check settings and servers", lambda console, a: commands.check(console, a.arguments))
-    check.add_argument("arguments", nargs="*")
+    checks = command("check", "check settings and servers", lambda console, a: check(console, a.arguments))
+    checks.add_argument("arguments", nargs="*")
     rotate = command("rotate", "rotate the keys of raw", lambda console, a: keys.rotate(console, a.forget))
     rotate.add_argument("--forget", type=int, metavar="ID", help="give up what only this lost key reads")
     decrypt = command("decrypt", "show one value", lambda console, a: keys.decrypt(console, a.table, a.column, a.key))

