@@ -13,8 +13,7 @@ import pytest
 
 from revops.local.__main__ import _parser
 from revops.local.commands import CommandError, _only_one
-from revops.local.stack import POOLS, WEB_PORT, Stack, own_settings
-from revops.sources import SOURCES_FOLDER
+from revops.local.stack import WEB_PORT, Stack, own_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -140,8 +139,3 @@ def test_the_file_counts_where_the_environment_is_silent(tmp_path: Path) -> None
 def test_without_a_file_only_the_environment_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_ACE_SOURCE", "postgresql://h/d")
     assert own_settings(dotenv=tmp_path / "none") == {"AIRFLOW_CONN_ACE_SOURCE": "postgresql://h/d"}
-
-
-def test_every_source_has_a_pool() -> None:
-    assert set(POOLS) == {"embedding", *(f"{path.stem}_source" for path in SOURCES_FOLDER.glob("*.yaml"))}
-    assert all(slots > 0 and text for slots, text in POOLS.values())

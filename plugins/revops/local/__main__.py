@@ -20,6 +20,7 @@ from revops.local import commands
 from revops.local.postgres import PostgresError
 from revops.local.search_arguments import add_search_arguments
 from revops.local.stack import WEB_PORT, Stack
+from revops.pools import PoolFileError
 from revops.search import SearchError
 from revops.settings import SettingsError
 from revops.sources import SourceFileError
@@ -34,6 +35,7 @@ EXPECTED = (
     *commands.EXPECTED_ERRORS,
     ConnectionSettingError,
     EncoderError,
+    PoolFileError,
     PostgresError,
     SearchError,
     ServiceError,

@@ -19,7 +19,8 @@ import httpx
 
 from revops.local.ports import free_port, is_free
 from revops.local.processes import carries
-from revops.local.stack import POOLS, Stack
+from revops.local.stack import Stack
+from revops.pools import read_pools
 
 START_TIMEOUT_S = 180
 STOP_TIMEOUT_S = 30
@@ -203,8 +204,8 @@ class Api:
 
     def set_pools(self) -> None:
         """Create the pools that the DAGs name, or set their size."""
-        for name, (slots, description) in POOLS.items():
-            body = {"name": name, "slots": slots, "description": description, "include_deferred": False}
+        for name, pool in read_pools().items():
+            body = {"name": name, **pool.model_dump()}
             answer = self.client.post("/api/v2/pools", json=body)
             if answer.status_code == httpx.codes.CONFLICT:
                 answer = self.client.patch(f"/api/v2/pools/{name}", json=body)

@@ -27,11 +27,6 @@ DOTENV = CHECKOUT / ".env"
 WEB_PORT = 8080
 NO_PROXY = ",".join(filter(None, (os.environ.get("NO_PROXY"), "localhost", "127.0.0.1")))
 ALERT_EMAIL = "revops-alerts@example.com"
-POOLS = {
-    "odoo_source": (4, "Sessions in Odoo at a time"),
-    "ace_source": (4, "Sessions in ACE at a time"),
-    "embedding": (1, "Encoders at a time: one owns the GPU, or all cores"),
-}
 
 
 @dataclass(frozen=True)
