@@ -23,6 +23,7 @@ from revops.local.digest import wait_for_digests
 from revops.local.embedding_server import EmbeddingServer
 from revops.local.model_supply import fetch_model
 from revops.local.paths import CHECKOUT
+from revops.local.sample import SEED
 from revops.local.search_arguments import read_asked
 from revops.local.searching import Queries, queries_meanwhile, show_searches, show_similar
 from revops.local.show import show_report, show_trace
@@ -33,7 +34,6 @@ from revops.settings import Settings
 from revops.sources import INCLUDE
 from revops.warehouse_setup import read_migrations, set_up_warehouse
 
-SEED = 303
 SEARCHES = (
     "moving a data centre to the cloud before the lease ends",
     "réduire la facture AWS",
