@@ -22,7 +22,7 @@ from pathlib import Path
 
 from psycopg.conninfo import make_conninfo
 
-from revops.local import tls
+from revops import certificates
 from revops.local.paths import Account, server_account
 from revops.local.ports import free_port, is_free
 
@@ -198,15 +198,15 @@ class EmbeddedPostgres:
     def _initialise(self, account: Account) -> None:
         if self.data.exists():
             return
-        certificates = self.home / "tls"
-        tls.write_certificates(certificates)
+        tls = self.home / "tls"
+        certificates.write_throwaway(tls)
         partial = self.home / "data.partial"
         shutil.rmtree(partial, ignore_errors=True)
         password_file = self.home / "password"
         password_file.touch(mode=0o600)
         password_file.write_text(self.superuser_password)
         if os.geteuid() == 0:
-            for path in (certificates / "server.key", password_file):
+            for path in (tls / "server.key", password_file):
                 os.chown(path, account.uid, account.gid)
         try:
             result = self._run(
@@ -222,7 +222,7 @@ class EmbeddedPostgres:
             raise PostgresError(f"initdb failed: {result.stderr.strip()}")
         (partial / "pg_hba.conf").write_text(HOST_BASED_AUTHENTICATION)
         with (partial / "postgresql.conf").open("a") as file:
-            file.write(CONFIGURATION.format(tls=str(certificates).replace("'", "''")))
+            file.write(CONFIGURATION.format(tls=str(tls).replace("'", "''")))
         partial.rename(self.data)
 
     def _start(self, account: Account) -> int:
