@@ -36,6 +36,13 @@ log = structlog.get_logger("revops.samples")
 
 def main() -> int:
     """Fill both databases where that has not been done; a kill in between leaves one of them, which is emptied."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.JSONRenderer(),
+        ]
+    )
     started = time.monotonic()
     with _connect("odoo") as odoo, _connect("c303_prod_apn_01") as ace:
         done = [_is_filled(odoo), _is_filled(ace)]
