@@ -86,6 +86,10 @@ task: install  ## one task by `airflow tasks test` (DAG=odoo TASK=extract.crm_le
 setup: $(VENV)/.installed  ## create and migrate the warehouse that the connection revops_core names
 	@$(LOCAL) setup
 
+.PHONY: check
+check: install  ## check settings, connections, servers and encoder before a run (ARGS="--only odoo_source --wait 30")
+	@$(LOCAL) check -- $(ARGS)
+
 .PHONY: psql
 psql: $(VENV)/.installed  ## psql on the embedded warehouse (ARGS='-Atc "select 1"')
 	@$(LOCAL) psql -- $(ARGS)

@@ -17,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 from xdist.scheduler import LoadScopeScheduling
 
 from revops.local import credentials
-from revops.local.databases import LOGINS
+from revops.local.databases import ensure_logins
 from revops.local.paths import state_home
 from revops.local.ports import free_port
 from revops.local.postgres import EmbeddedPostgres
@@ -69,25 +69,17 @@ def postgres(passwords: dict[str, str]) -> Iterator[EmbeddedPostgres]:
     with (server.home / "users.lock").open("a") as users:
         fcntl.flock(users, fcntl.LOCK_SH)
         server.start()
-        _create_logins(server, passwords)
+        with psycopg.connect(server.conninfo("postgres"), autocommit=True) as connection:
+            ensure_logins(connection, passwords)
+            # Thousands of small statements a second would spend as long in the log; the test of it switches it on.
+            connection.execute("alter system set log_statement = 'none'")
+            connection.execute("select pg_reload_conf()")
         yield server
         try:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return  # another test session of this checkout still uses it
         server.stop()
-
-
-def _create_logins(server: EmbeddedPostgres, passwords: dict[str, str]) -> None:
-    with psycopg.connect(server.conninfo("postgres"), autocommit=True) as connection:
-        existing = {name for (name,) in connection.execute("select rolname from pg_roles").fetchall()}
-        for login, rights in LOGINS.items():
-            verb = sql.SQL("alter" if login in existing else "create")
-            connection.execute(
-                sql.SQL("{} role {} login {} password {}").format(
-                    verb, sql.Identifier(login), sql.SQL(rights), sql.Literal(passwords[login])
-                )
-            )
 
 
 @pytest.fixture

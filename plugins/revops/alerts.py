@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from revops.connection_stores import check_connection
 from revops.errors import describe
 from revops.quality.report_files import report_paths, write_reports
 from revops.quality.report_html import findings_table, quarantine_table, table
@@ -91,20 +92,23 @@ def run_failed(context: Mapping[str, Any]) -> None:
 
 
 def warn(report: RunReport) -> bool:
-    """Mail what a run found changed in its source; return whether there was anything to say.
+    """Mail what a run found changed in its source, or in who has access; return whether there was anything to say.
 
-    An absent table or a schema change is mailed by the run that first saw it, not every night.
+    An absent table, a schema change, a login that can write or an access log that is lacking is mailed by the run that
+    first saw it, not every night.
     """
-    news = [change for change in report.schema_changes if change["change"] != "table_created"]
-    if not news:
+    changes = [change for change in report.schema_changes if change["change"] != "table_created"]
+    if not changes and not report.has_news_of_access:
         return False
+    what = "the source has changed" if changes else "access"
     items = "".join(f"<li>{escape(line)}</li>" for line in report.warnings)
     send(
-        subject=f"[revops] {report.source}: {len(report.warnings)} warning(s), the source has changed",
+        subject=f"[revops] {report.source}: {len(report.warnings)} warning(s), {what}",
         html=_page(
-            f"The source {report.source} has changed",
+            f"The source {report.source} has changed" if changes else f"Warnings of {report.source}: access",
             [("Run", report.run_id), ("Web UI", _link(_run_url(report.source, report.run_id)))],
-            f"<ul>{items}</ul><p>New columns were added to raw, dropped ones are kept there.</p>",
+            f"<ul>{items}</ul>"
+            + ("<p>New columns were added to raw, dropped ones are kept there.</p>" if changes else ""),
         ),
     )
     return True
@@ -117,6 +121,7 @@ def send(*, subject: str, html: str, files: Sequence[Path] = ()) -> None:
     recipients = os.environ.get(RECIPIENTS, "").strip()
     if not recipients:
         raise ValueError(f"{RECIPIENTS} is not set: nobody would get the mail {subject!r}")
+    check_connection(SMTP_CONNECTION)
     with SmtpHook(smtp_conn_id=SMTP_CONNECTION) as hook:
         hook.send_email_smtp(
             to=recipients,

@@ -35,7 +35,7 @@ _CONNECTION_REMEDIES: tuple[tuple[tuple[str, ...], str], ...] = (
         "the host does not answer: check the host in {setting}, the firewall or security group, and the VPN.",
     ),
     (
-        ("certificate verify failed", "does not match host name", "root certificate file"),
+        ("certificate verify failed", "does not match host name", "root certificate file", "signature failure"),
         (
             "TLS verification failed: set sslrootcert in {setting} to the CA of this server "
             "(for RDS and Aurora Amazon's bundle), and use the host name that the certificate was made for."
@@ -43,7 +43,25 @@ _CONNECTION_REMEDIES: tuple[tuple[tuple[str, ...], str], ...] = (
     ),
     (
         ("server does not support SSL", "SSL is not enabled"),
-        "the server offers no TLS: switch ssl on in postgresql.conf.",
+        (
+            "the server offers no TLS, and no session is opened without: switch ssl on in its postgresql.conf, with a "
+            "certificate (docs/security.md)."
+        ),
+    ),
+    (
+        ("channel binding",),
+        (
+            "the server can't bind the password to the encrypted session: keep the login's password as scram-sha-256 "
+            "(set password_encryption, then the password anew) and let pg_hba.conf ask for scram-sha-256. Behind RDS "
+            "Proxy or a pooler, or for IAM and certificate logins, add channel_binding=prefer to {setting}."
+        ),
+    ),
+    (
+        ("protocol version", "unsupported protocol", "no protocols available"),
+        (
+            "server and client have no version of TLS in common, which is 1.2 at least: upgrade a server without it; "
+            "{setting} may ask for TLSv1.3 only where the server has it."
+        ),
     ),
     (
         ("no pg_hba.conf entry",),
@@ -104,9 +122,13 @@ def is_transient(error: BaseException) -> bool:
             "not permitted to log in",
             "does not exist",
             "certificate",
+            "signature failure",
             "pg_hba.conf",
             "no password",
             "not support SSL",
+            "channel binding",
+            "protocol version",
+            "unsupported protocol",
         )
         return not any(fragment in str(error) for fragment in permanent)
     return False

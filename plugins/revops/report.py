@@ -9,6 +9,8 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
+from revops.access_log import describe_audit_mode
+from revops.extract.source_login import REMEDY, describe_rights
 from revops.quality.results import describe_result
 
 Row = dict[str, Any]
@@ -23,7 +25,8 @@ class RunReport:
 
     findings: checks that did not pass, with the first keys. scores: of each layer by table and dimension, null for all
     of them. quarantine: what rules keep out of core now, by rule. rules: how many rows of this run broke which rule.
-    anomalies: those of the source's tables that nobody has judged yet.
+    anomalies: those of the source's tables that nobody has judged yet. source_login: what the login of the source may
+    do there besides reading. access_log: how the warehouse's server logs sessions.
     """
 
     source: str
@@ -40,6 +43,8 @@ class RunReport:
     rules: list[Row] = field(default_factory=list)
     anomalies: list[Row] = field(default_factory=list)
     embedding: list[Row] = field(default_factory=list)
+    source_login: Row | None = None
+    access_log: Row | None = None
 
     @property
     def rows_read(self) -> int:
@@ -60,7 +65,29 @@ class RunReport:
             for change in self.schema_changes
             if change["change"] not in ("table_created", "table_absent")
         ]
+        return [*lines, *self.access_warnings]
+
+    @property
+    def access_warnings(self) -> list[str]:
+        """What should be otherwise with the source's login and the warehouse's access log."""
+        lines = []
+        if (login := self.source_login) and login["write_rights"]:
+            lines.append(f"{describe_rights(self.source, login['login'], login['write_rights'])} {REMEDY}")
+        if self.access_log and (told := describe_audit_mode(self.access_log["mode"], self.access_log["faults"])):
+            lines.append(told)
         return lines
+
+    @property
+    def has_news_of_access(self) -> bool:
+        """Whether this run is the first to see what access_warnings say."""
+        return bool(
+            (self.source_login and self.source_login["is_new"] and self.source_login["write_rights"])
+            or (
+                self.access_log
+                and self.access_log["is_new"]
+                and describe_audit_mode(self.access_log["mode"], self.access_log["faults"])
+            )
+        )
 
 
 _LOADS = """
@@ -128,6 +155,14 @@ _EMBEDDING = """
     from ops.embedding_run e join search.embedding_model m using (model_key)
     where e.run_id = %(run_id)s and e.source = %(source)s order by e.embedding_run_id
 """
+_SOURCE_LOGIN = """
+    select login, write_rights, first_run_id = %(run_id)s as is_new from ops.source_login
+    where source = %(source)s and last_run_id = %(run_id)s order by source_login_id desc limit 1
+"""
+_ACCESS_LOG = """
+    select mode, faults, coalesce(first_run_id = %(run_id)s, false) as is_new from ops.access_audit_mode
+    order by access_audit_mode_id desc limit 1
+"""
 
 
 def read_report(warehouse: psycopg.Connection, *, source: str, run_id: str) -> RunReport:
@@ -157,6 +192,8 @@ def read_report(warehouse: psycopg.Connection, *, source: str, run_id: str) -> R
             rules=cursor.execute(_RULES, parameters).fetchall(),
             anomalies=cursor.execute(_ANOMALIES, parameters).fetchall(),
             embedding=cursor.execute(_EMBEDDING, parameters).fetchall(),
+            source_login=cursor.execute(_SOURCE_LOGIN, parameters).fetchone(),
+            access_log=cursor.execute(_ACCESS_LOG, parameters).fetchone(),
         )
     warehouse.rollback()
     return report

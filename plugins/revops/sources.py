@@ -6,12 +6,13 @@ import fnmatch
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from revops.naming import raw_table_name
+from revops.yaml_nodes import doubled_key, line_of
 
 INCLUDE = Path(os.environ.get("REVOPS_INCLUDE", Path(__file__).resolve().parents[2] / "include"))
 SOURCES_FOLDER = INCLUDE / "sources"
@@ -218,14 +219,14 @@ def load_source(name: str, folder: Path = SOURCES_FOLDER) -> Source:
         raise SourceFileError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from error
     if not isinstance(content, dict):
         raise SourceFileError(f"{path}:1: must be a mapping with source, connection, schedule and tables")
-    if doubled := _doubled_key(tree):
-        # YAML would take the last one and drop the others in silence.
+    if doubled := doubled_key(tree):
         raise SourceFileError(f"{path}:{doubled.start_mark.line + 1}: {doubled.value}: is given twice")
     try:
         return Source.model_validate(content)
     except ValidationError as error:
         faults = [
-            f"{path}:{_line(tree, fault['loc'])}: {_field(fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}"
+            f"{path}:{line_of(tree, fault['loc'])}: {_field(fault['loc'])}: "
+            + fault["msg"].removeprefix("Value error, ")
             for fault in error.errors()
         ]
         raise SourceFileError("\n".join(faults)) from error
@@ -239,37 +240,5 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for pattern in patterns)
 
 
-def _doubled_key(node: Any) -> Any:
-    """Return the node of the first key that stands twice in one mapping, or None."""
-    children: list[Any] = []
-    if isinstance(node, yaml.MappingNode):
-        seen: set[Any] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                return key
-            seen.add(key.value)
-            children.append(value)
-    elif isinstance(node, yaml.SequenceNode):
-        children = node.value
-    return next((found for child in children if (found := _doubled_key(child))), None)
-
-
 def _field(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location) or "(whole file)"
-
-
-def _line(node: Any, location: tuple[int | str, ...]) -> int:
-    """Return the line of the deepest node on the way to a location that the file really has, counted from 1."""
-    line = int(node.start_mark.line)
-    for part in location:
-        if isinstance(node, yaml.MappingNode):
-            pairs = [(key, value) for key, value in node.value if key.value == part]
-            if not pairs:
-                break
-            line, node = pairs[0][0].start_mark.line, pairs[0][1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line
-        else:
-            break
-    return int(line) + 1

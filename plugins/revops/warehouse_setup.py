@@ -12,6 +12,7 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from revops.access_log import read_audit_mode, record_audit_mode
 from revops.errors import explain
 from revops.seeds import SeedError, load_seeds
 from revops.sources import INCLUDE
@@ -74,7 +75,7 @@ def set_up_warehouse(
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 with psycopg.connect(conninfo, application_name="revops:setup") as connection:
-                    _check_server(connection)
+                    check_server(connection)
                     return _migrate(connection, migrations, progress=progress, seeds=seeds)
             except (errors.InternalError_, errors.UniqueViolation, errors.DeadlockDetected):
                 # Roles are shared by all databases of a server: a set-up of another database may be granting
@@ -119,7 +120,8 @@ def _connect_for_maintenance(conninfo: str) -> psycopg.Connection:
     raise failure or AssertionError("no maintenance database is configured")
 
 
-def _check_server(connection: psycopg.Connection) -> None:
+def check_server(connection: psycopg.Connection) -> None:
+    """Raise SetupError where a server is too old or lacks an extension."""
     version = connection.info.server_version
     if version < MINIMUM_SERVER_VERSION:
         raise SetupError(
@@ -138,10 +140,8 @@ def _check_server(connection: psycopg.Connection) -> None:
         )
 
 
-def _migrate(
-    connection: psycopg.Connection, migrations: list[Migration], *, progress: Progress, seeds: Path
-) -> list[str]:
-    connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (LOCK_KEY,))
+def pending_migrations(connection: psycopg.Connection, migrations: list[Migration]) -> list[Migration]:
+    """Return the migrations that a warehouse lacks; raises SetupError where it was built with others."""
     applied: dict[str, str] = {}
     if connection.execute("select to_regclass('ops.migration')").fetchone() != (None,):
         applied = dict(connection.execute("select name, checksum from ops.migration").fetchall())
@@ -156,7 +156,14 @@ def _migrate(
             f"the warehouse has migrations that this checkout lacks: {', '.join(unknown)}. "
             "Remedy: update the checkout; an older one must not run against a newer warehouse."
         )
-    pending = [migration for migration in migrations if migration.name not in applied]
+    return [migration for migration in migrations if migration.name not in applied]
+
+
+def _migrate(
+    connection: psycopg.Connection, migrations: list[Migration], *, progress: Progress, seeds: Path
+) -> list[str]:
+    connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (LOCK_KEY,))
+    pending = pending_migrations(connection, migrations)
     for migration in pending:
         progress(f"applying {migration.name}")
         connection.execute(migration.statement.encode())
@@ -168,5 +175,10 @@ def _migrate(
         )
     if load_seeds(connection, seeds):
         progress(f"loaded {seeds.parent.name}/{seeds.name}")
+    audit = read_audit_mode(connection)
+    # Migrations may be applied in part, as when an older warehouse is built on purpose.
+    if connection.execute("select to_regclass('ops.access_audit_mode') is not null").fetchone() == (True,):
+        record_audit_mode(connection, audit)
+    progress(f"access log: {audit.mode}" + "".join(f"; {fault}" for fault in audit.faults))
     connection.commit()
     return [migration.name for migration in pending]

@@ -62,6 +62,9 @@ def test_lost_connections_carry_no_state_and_are_tried_again(message: str) -> No
         'root certificate file "/ca.pem" does not exist',
         "fe_sendauth: no password supplied",
         "server does not support SSL, but SSL was required",
+        "channel binding is required, but server did not offer an authentication method that supports channel binding",
+        "SSL error: tlsv1 alert protocol version",
+        "SSL error: provider signature failure",
     ],
 )
 def test_refused_logins_carry_no_state_either_and_are_not_tried_again(message: str) -> None:
@@ -91,9 +94,14 @@ def test_other_errors(error: Exception, transient: bool) -> None:
         ("connection timeout expired", "does not answer"),
         ("connection failed: No route to host", "does not answer"),
         ("SSL error: certificate verify failed", "sslrootcert in REVOPS_SETTING"),
+        # A CA of the same name, made anew.
+        ("SSL error: provider signature failure", "sslrootcert in REVOPS_SETTING"),
         ('server certificate for "a" does not match host name "b"', "sslrootcert in REVOPS_SETTING"),
         ('root certificate file "/ca.pem" does not exist', "sslrootcert in REVOPS_SETTING"),
         ("server does not support SSL, but SSL was required", "offers no TLS"),
+        ("channel binding is required, but server did not offer it", "add channel_binding=prefer to REVOPS_SETTING"),
+        ("SSL error: tlsv1 alert protocol version", "no version of TLS in common"),
+        ("SSL error: unsupported protocol", "no version of TLS in common"),
         ('FATAL:  no pg_hba.conf entry for host "10.0.0.2"', "pg_hba.conf has no line"),
         ('FATAL:  password authentication failed for user "revops"', "user or password is wrong"),
         ("fe_sendauth: no password supplied", "user or password is wrong"),

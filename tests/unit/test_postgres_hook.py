@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from revops.hooks import tls
 from revops.hooks.postgres import ConnectionSettingError, conninfo
 from revops.hooks.source import connect_source
 from revops.hooks.warehouse import connect_warehouse, warehouse_conninfo
@@ -20,37 +22,71 @@ def parameters(uri: str, monkeypatch: pytest.MonkeyPatch, *, application_name: s
     return {name: str(value) for name, value in parsed.items()}
 
 
-@pytest.mark.parametrize(
-    ("host", "mode"),
-    [
-        ("db.example.com", "require"),
-        ("10.0.0.1", "require"),
-        ("127.0.0.1.example.com", "require"),
-        ("localhost.example.com", "require"),
-        ("localhost", "prefer"),
-        ("127.0.0.1", "prefer"),
-        ("127.1.2.3", "prefer"),
-    ],
-)
-def test_tls_is_required_unless_the_server_is_on_this_machine(
-    monkeypatch: pytest.MonkeyPatch, host: str, mode: str
-) -> None:
-    assert parameters(f"postgresql://u:p@{host}:5432/d", monkeypatch)["sslmode"] == mode
+@pytest.mark.parametrize("host", ["db.example.com", "10.0.0.1", "localhost", "127.0.0.1", "[::1]"])
+def test_every_session_is_encrypted_and_verified(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    found = parameters(f"postgresql://u:p@{host}:5432/d?sslrootcert=%2Fca.pem", monkeypatch)
+    assert found["sslmode"] == "verify-full"
+    assert found["sslrootcert"] == "/ca.pem"
+    assert found["channel_binding"] == "require"
+    assert found["ssl_min_protocol_version"] == "TLSv1.2"
+    assert found["gssencmode"] == "disable"
 
 
-@pytest.mark.parametrize("host", ["::1", "/var/run/postgresql"])
-def test_a_loopback_address_or_socket_as_json_is_local(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+@pytest.mark.parametrize("host", ["/var/run/postgresql", "@abstract"])
+def test_a_socket_of_this_machine_needs_no_tls(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     connection = {"conn_type": "postgres", "host": host, "schema": "d"}
-    found = parameters(json.dumps(connection), monkeypatch)
-    assert (found["sslmode"], found["host"]) == ("prefer", host)
+    for extra in ({}, {"sslmode": "require", "channel_binding": "require", "sslrootcert": "/ca.pem"}):
+        found = parameters(json.dumps({**connection, "extra": extra}), monkeypatch)
+        assert found["host"] == host
+        assert not [name for name in found if name.startswith("ssl") or name == "channel_binding"]
 
 
 @pytest.mark.parametrize("host", ["db.example.com", "localhost"])
-@pytest.mark.parametrize("mode", ["disable", "allow", "verify-ca", "verify-full"])
-def test_an_explicit_sslmode_counts(monkeypatch: pytest.MonkeyPatch, host: str, mode: str) -> None:
-    found = parameters(f"postgresql://u:p@{host}/d?sslmode={mode}&sslrootcert=%2Fca.pem", monkeypatch)
-    assert found["sslmode"] == mode
-    assert found["sslrootcert"] == "/ca.pem"
+@pytest.mark.parametrize("mode", ["disable", "allow", "prefer", "require", "verify-ca", "nonsense"])
+def test_a_weaker_sslmode_is_refused(monkeypatch: pytest.MonkeyPatch, host: str, mode: str) -> None:
+    with pytest.raises(ConnectionSettingError, match=f"'revops_core' says sslmode={mode}.*leave sslmode out.*hostaddr"):
+        parameters(f"postgresql://u:hunter2@{host}/d?sslmode={mode}&sslrootcert=%2Fca.pem", monkeypatch)
+
+
+def test_a_tunnel_keeps_the_name_that_is_verified(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = parameters("postgresql://u:p@db.example.com:6543/d?hostaddr=127.0.0.1", monkeypatch)
+    assert (found["host"], found["hostaddr"], found["port"]) == ("db.example.com", "127.0.0.1", "6543")
+    assert found["sslmode"] == "verify-full"
+
+
+@pytest.mark.parametrize("extra", ["", "&sslrootcert=system"])
+def test_without_a_ca_those_of_the_machine_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, extra: str) -> None:
+    uri = f"postgresql://u:p@db.example.com/d?connect_timeout=3{extra}"
+    trusted = tmp_path / "trusted.pem"
+    trusted.touch()
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    monkeypatch.delenv("PGSSLROOTCERT", raising=False)
+    assert parameters(uri, monkeypatch)["sslrootcert"] == str(trusted)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
+    monkeypatch.setattr(tls, "SYSTEM_AUTHORITIES", (str(trusted),))
+    assert parameters(uri, monkeypatch)["sslrootcert"] == str(trusted)
+    monkeypatch.setattr(tls, "SYSTEM_AUTHORITIES", (str(tmp_path / "none"),))
+    with pytest.raises(ConnectionSettingError, match=r"'revops_core' names no CA.*Remedy: add sslrootcert="):
+        parameters(uri, monkeypatch)
+    if not extra:
+        monkeypatch.setenv("PGSSLROOTCERT", "/of/the/process.pem")
+        assert parameters(uri, monkeypatch)["sslrootcert"] == "/of/the/process.pem"
+
+
+@pytest.mark.parametrize("binding", ["prefer", "disable"])
+def test_a_pooler_without_channel_binding_can_be_named(monkeypatch: pytest.MonkeyPatch, binding: str) -> None:
+    found = parameters(f"postgresql://u:p@proxy.example.com/d?channel_binding={binding}", monkeypatch)
+    assert (found["channel_binding"], found["sslmode"]) == (binding, "verify-full")
+
+
+@pytest.mark.parametrize(
+    "setting", ["ssl_min_protocol_version=TLSv1", "ssl_min_protocol_version=TLSv1.1", "channel_binding=off"]
+)
+def test_settings_that_weaken_are_refused(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+    with pytest.raises(ConnectionSettingError, match=f"'revops_core' says {setting}. Remedy: leave it out"):
+        parameters(f"postgresql://u:p@db.example.com/d?{setting}", monkeypatch)
+    found = parameters("postgresql://u:p@db.example.com/d?ssl_min_protocol_version=TLSv1.3", monkeypatch)
+    assert found["ssl_min_protocol_version"] == "TLSv1.3"
 
 
 @pytest.mark.parametrize(

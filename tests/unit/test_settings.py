@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import re
+import json
 import sys
 from pathlib import Path
 
 import pytest
 
+from revops.connection_stores import BACKEND
 from revops.keyring import new_key
+from revops.setting_names import COMPOSE_VARIABLES, TOOL_VARIABLES
 from revops.settings import (
     CONNECTION_VARIABLES,
     EMBEDDING_URL,
@@ -18,6 +20,7 @@ from revops.settings import (
     SettingsError,
     example,
     report_folder,
+    requires_read_only_source,
     variable_names,
 )
 
@@ -196,7 +199,7 @@ def test_connections_may_be_json(port: str) -> None:
 
 def test_with_a_secrets_backend_connections_may_be_elsewhere() -> None:
     others = {name: value for name, value in GOOD.items() if name not in CONNECTION_VARIABLES}
-    backend = {"AIRFLOW__SECRETS__BACKEND": "airflow.secrets.local_filesystem.LocalFilesystemBackend"}
+    backend = {"AIRFLOW__SECRETS__BACKEND": "airflow.providers.hashicorp.secrets.vault.VaultBackend"}
     settings = Settings.from_environment({**others, **backend})
     assert settings.odoo_source is None
     with pytest.raises(SettingsError, match="4 setting"):
@@ -241,7 +244,7 @@ def test_the_example_of_a_key_is_no_key(variable: str) -> None:
     assert "is not 32 bytes as base64" in faults(**{variable: example(variable)})
 
 
-@pytest.mark.parametrize("variable", [name for name in variable_names() if name not in OPTIONAL_VARIABLES])
+@pytest.mark.parametrize("variable", [name for name in variable_names() if not name.startswith(OPTIONAL_VARIABLES)])
 def test_every_other_example_is_valid_itself(variable: str) -> None:
     value = sys.executable if variable == "REVOPS_EMBEDDING_PYTHON" else example(variable)
     assert value
@@ -249,12 +252,122 @@ def test_every_other_example_is_valid_itself(variable: str) -> None:
     Settings.from_environment({**good, variable: value})
 
 
-def test_env_example_names_exactly_the_variables_of_the_code() -> None:
-    text = (ROOT / ".env.example").read_text()
-    named = re.findall(r"^#?\s*((?:REVOPS|AIRFLOW_CONN)_[A-Z0-9_]+)=", text, re.MULTILINE)
-    assert set(named) == set(variable_names())
-    active = re.findall(r"^((?:REVOPS|AIRFLOW_CONN)_[A-Z0-9_]+)=", text, re.MULTILINE)
-    assert len(active) == len(set(active))
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [
+        ("REVOPS_ALERT_EMIAL", "is read by nobody: did you mean REVOPS_ALERT_EMAIL?"),
+        ("REVOPS_EMBEDDING_MODELS", "is read by nobody: did you mean REVOPS_EMBEDDING_MODEL?"),
+        ("REVOPS_WAREHOUS_PORT", "is read by nobody: did you mean REVOPS_WAREHOUSE_PORT?"),
+        ("REVOPS_WHATEVER_ELSE_THERE_IS", "is read by nobody: remove it"),
+    ],
+)
+def test_a_variable_that_nobody_reads_is_named(variable: str, said: str) -> None:
+    text = faults(**{variable: "hunter2"})
+    assert f"  {variable} {said}" in text
+    assert "hunter2" not in text
+    # Left empty it says nothing.
+    Settings.from_environment({**GOOD, variable: ""})
+
+
+@pytest.mark.parametrize("name", [*COMPOSE_VARIABLES, *TOOL_VARIABLES])
+def test_a_variable_of_another_part_is_none(name: str) -> None:
+    Settings.from_environment({**GOOD, name: "1"})
+
+
+def test_what_kubernetes_tells_a_pod_of_its_services_is_none() -> None:
+    Settings.from_environment(
+        {
+            **GOOD,
+            "REVOPS_WEB_SERVICE_HOST": "10.0.0.1",
+            "REVOPS_WEB_SERVICE_PORT": "8080",
+            "REVOPS_WEB_SERVICE_PORT_HTTP": "8080",
+            "REVOPS_WEB_PORT": "tcp://10.0.0.1:8080",
+            "REVOPS_WEB_PORT_8080_TCP": "tcp://10.0.0.1:8080",
+            "REVOPS_WEB_PORT_8080_TCP_ADDR": "10.0.0.1",
+        }
+    )
+    assert "REVOPS_WEB_PORT is read by nobody" in faults(REVOPS_WEB_PORT="8080")
+
+
+@pytest.mark.parametrize("variable", OPTIONAL_VARIABLES)
+def test_a_key_may_stand_in_a_file(variable: str, tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    prefix = "1:" if variable == "REVOPS_DATA_KEYS" else ""
+    file.write_text(f"{prefix}{new_key()}\n")
+    settings = Settings.from_environment({**GOOD, f"{variable}_FILE": str(file)})
+    assert file in (settings.data_keys_file, settings.index_key_file)
+    both = faults(**{f"{variable}_FILE": str(file), variable: f"{prefix}{new_key()}"})
+    assert f"  {variable} and {variable}_FILE are both set" in both
+    malformed = new_key()[:-4]
+    file.write_text(prefix + malformed)
+    text = faults(**{f"{variable}_FILE": str(file)})
+    assert f"  {variable}_FILE " in text
+    assert "is not 32 bytes as base64" in text
+    assert malformed[:16] not in text
+    file.unlink()
+    assert f"{file} can't be read: No such file or directory" in faults(**{f"{variable}_FILE": str(file)})
+    assert "is not an absolute path" in faults(**{f"{variable}_FILE": "keys"})
+
+
+def test_sources_that_must_be_read_only() -> None:
+    assert Settings.from_environment(GOOD).require_read_only_source is False
+    assert Settings.from_environment({**GOOD, "REVOPS_REQUIRE_READ_ONLY_SOURCE": "true"}).require_read_only_source
+    assert requires_read_only_source({"REVOPS_REQUIRE_READ_ONLY_SOURCE": "yes"})
+    assert not requires_read_only_source({"REVOPS_REQUIRE_READ_ONLY_SOURCE": ""})
+    with pytest.raises(SettingsError, match="neither true nor false"):
+        requires_read_only_source({"REVOPS_REQUIRE_READ_ONLY_SOURCE": "perhaps"})
+    assert "REVOPS_REQUIRE_READ_ONLY_SOURCE Input should be a valid boolean" in faults(
+        REVOPS_REQUIRE_READ_ONLY_SOURCE="perhaps"
+    )
+
+
+def with_file(tmp_path: Path, **connections: object) -> dict[str, str]:
+    path = tmp_path / "connections.json"
+    path.write_text(json.dumps(connections))
+    others = {name: value for name, value in GOOD.items() if name not in CONNECTION_VARIABLES}
+    options = json.dumps({"connections_file_path": str(path)})
+    return {**others, "AIRFLOW__SECRETS__BACKEND": BACKEND, "AIRFLOW__SECRETS__BACKEND_KWARGS": options}
+
+
+def test_connections_in_a_file_are_validated_too(tmp_path: Path) -> None:
+    good = {name.removeprefix("AIRFLOW_CONN_").lower(): GOOD[name] for name in CONNECTION_VARIABLES}
+    Settings.from_environment(with_file(tmp_path, **good))
+    malformed = {
+        "odoo_source": {"conn_type": "postgres", "host": "odoo.example.com", "password": "hunter2"},
+        "ace_source": "mysql://reader:hunter2@ace.example.com/ace",
+        "revops_core": "postgresql://revops:CHANGE_ME@core.example.com/revops_core",
+        "smtp_default": "http://user:hunter2@smtp.example.com",
+        "of_somebody_else": "mysql://hunter2@h/d",
+    }
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment(with_file(tmp_path, **malformed))
+    text = str(caught.value)
+    assert text.startswith("4 setting(s)")
+    assert "connection odoo_source of the connections file as JSON needs conn_type postgres, host and schema" in text
+    assert "connection ace_source of the connections file must start with postgresql://" in text
+    assert "connection revops_core of the connections file still holds CHANGE_ME" in text
+    assert "connection smtp_default of the connections file must start with smtp://" in text
+    assert "hunter2" not in text
+
+
+def test_a_malformed_connections_file_is_told_with_the_other_faults(tmp_path: Path) -> None:
+    environment = with_file(tmp_path, odoo_source=GOOD["AIRFLOW_CONN_ODOO_SOURCE"])
+    (tmp_path / "connections.json").write_text("{")
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment({**environment, "REVOPS_ALERT_EMAIL": ""})
+    assert "REVOPS_ALERT_EMAIL is missing" in str(caught.value)
+    assert "connections.json:1: not JSON" in str(caught.value)
+    doubled = with_file(tmp_path, odoo_source=GOOD["AIRFLOW_CONN_ODOO_SOURCE"])
+    with pytest.raises(SettingsError, match="AIRFLOW_CONN_ODOO_SOURCE name the same connection"):
+        Settings.from_environment({**doubled, "AIRFLOW_CONN_ODOO_SOURCE": GOOD["AIRFLOW_CONN_ODOO_SOURCE"]})
+
+
+def test_the_pool_is_bounded() -> None:
+    settings = Settings.from_environment({**GOOD, "REVOPS_POOL_SIZE": "7", "REVOPS_POOL_TIMEOUT_S": "0.5"})
+    assert (settings.pool_size, settings.pool_timeout_s, settings.pool_lifetime_s) == (7, 0.5, 1800.0)
+    assert "REVOPS_POOL_SIZE Input should be greater than 0" in faults(REVOPS_POOL_SIZE="0")
+    assert "REVOPS_POOL_SIZE Input should be less than or equal to 100" in faults(REVOPS_POOL_SIZE="1000")
+    assert "REVOPS_POOL_TIMEOUT_S Input should be a valid number" in faults(REVOPS_POOL_TIMEOUT_S="soon")
 
 
 def test_reports_are_kept_where_the_tasks_can_write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from revops.extract.errors import ExtractError
 from revops.extract.hashing import Hashing, Side, as_text, stored_text
 from revops.extract.merge import Pipe
 
-# A list of periods travels inside a statement; a table with more of them has the wrong columns for periods.
+# A list of periods travels inside a setting; a table with more of them has the wrong columns for periods.
 MOST_PERIODS = 100_000
 
 Period = tuple[str | None, ...]
@@ -28,14 +28,21 @@ class Restated:
     rows: dict[Period, tuple[int, int]]
 
     def condition(self, pipe: Pipe, *, in_source: bool) -> sql.Composed:
-        """Return what chooses the rows of these periods on one side."""
+        """Return what chooses the rows of these periods on one side, in the transaction that is open there.
+
+        The periods are handed over as settings of the session: COPY takes no parameters, and what stands in a statement
+        stands in the server's log.
+        """
         texts = _texts(pipe, self.columns, in_source=in_source)
-        parts = zip(*self.rows, strict=True)
+        connection = pipe.source if in_source else pipe.warehouse
+        settings = [f"revops.period_{number}" for number in range(len(self.columns))]
+        for name, part in zip(settings, zip(*self.rows, strict=True), strict=True):
+            connection.execute("select set_config(%s, %s::text[]::text, true)", (name, list(part)))
         # A subquery is hashed, so that many periods cost no more than one. The text of a record has a place for null,
         # which is a period like any other: rows without a month must not be overlooked.
         return sql.SQL("row({})::text in (select row(p.*)::text from unnest({}) as p)").format(
             sql.SQL(", ").join(texts),
-            sql.SQL(", ").join(sql.SQL("{}::text[]").format(sql.Literal(list(part))) for part in parts),
+            sql.SQL(", ").join(sql.SQL("current_setting({})::text[]").format(sql.Literal(name)) for name in settings),
         )
 
 

@@ -12,14 +12,17 @@ CONNECTION_ID = "revops_core"
 
 Role = Literal["revops_ingest", "revops_transform", "revops_embed", "revops_quality", "revops_api", "revops_audit"]
 
-# Settings of a session by role; a role that only adopts its rights does not bring settings of its own.
+IDLE = "idle_in_transaction_session_timeout"
+READ_ONLY = "default_transaction_read_only"
+# Settings of a session by role: one that adopts a role gets its rights, but not what ALTER ROLE ... SET says of it.
+# The last one: a load waits in its transaction for as long as the source is read.
 ROLE_SETTINGS: dict[str, dict[str, str]] = {
-    "revops_ingest": {"statement_timeout": "2h", "lock_timeout": "60s", "work_mem": "64MB"},
-    "revops_transform": {"statement_timeout": "1h", "lock_timeout": "60s", "work_mem": "64MB"},
-    "revops_embed": {"statement_timeout": "1h", "lock_timeout": "60s"},
-    "revops_quality": {"statement_timeout": "30min", "default_transaction_read_only": "off"},
-    "revops_api": {"statement_timeout": "15s", "default_transaction_read_only": "on"},
-    "revops_audit": {"statement_timeout": "60s", "default_transaction_read_only": "on"},
+    "revops_ingest": {"statement_timeout": "2h", "lock_timeout": "60s", "work_mem": "64MB", IDLE: "2h"},
+    "revops_transform": {"statement_timeout": "1h", "lock_timeout": "60s", "work_mem": "64MB", IDLE: "15min"},
+    "revops_embed": {"statement_timeout": "1h", "lock_timeout": "60s", IDLE: "15min"},
+    "revops_quality": {"statement_timeout": "30min", "lock_timeout": "60s", IDLE: "15min"},
+    "revops_api": {"statement_timeout": "15s", "lock_timeout": "5s", READ_ONLY: "on", IDLE: "5min"},
+    "revops_audit": {"statement_timeout": "60s", "lock_timeout": "5s", READ_ONLY: "on", IDLE: "60s"},
 }
 
 

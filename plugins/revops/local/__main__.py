@@ -12,6 +12,7 @@ import psycopg
 import structlog
 from rich.console import Console
 
+from revops.connections_file import ConnectionFileError
 from revops.embedding.encoder import EncoderError
 from revops.embedding.service import ServiceError
 from revops.errors import describe
@@ -33,6 +34,7 @@ INTERRUPTED = 130
 
 EXPECTED = (
     *commands.EXPECTED_ERRORS,
+    ConnectionFileError,
     ConnectionSettingError,
     EncoderError,
     PoolFileError,
@@ -100,6 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     task.add_argument("task")
     command("clean", "remove what the stack has made", lambda console, _: commands.clean(console))
     command("setup", "create and migrate the warehouse", lambda console, _: commands.setup(console))
+    check = command("check", "check settings and servers", lambda console, a: commands.check(console, a.arguments))
+    check.add_argument("arguments", nargs="*")
     psql = command("psql", "psql on the embedded warehouse", lambda _, a: commands.psql(a.arguments))
     psql.add_argument("arguments", nargs="*")
     search = command("search", "hybrid search", lambda console, a: commands.search(console, a))

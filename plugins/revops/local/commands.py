@@ -176,6 +176,22 @@ def setup(console: Console) -> int:
     return 0
 
 
+def check(console: Console, arguments: list[str]) -> int:
+    """Check what a run would use: the user's settings, and the embedded stack for the rest; arguments: of preflight."""
+    stack = Stack.of_checkout()
+    own = own_settings()
+    with _step(console, "PostgreSQL 18 with pgvector, TLS") as done:
+        done(f"port {stack.start_postgres()}")
+    _ensure_model(stack, console, own)
+    with AirflowServer(stack).mail_sink() as mail_port:
+        environment = stack.environment(mail_port=mail_port, web_port=WEB_PORT, own=own)
+        # Airflow's own database is checked where it runs.
+        environment.pop("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN")
+        # The mail sink may have been started just now.
+        command = [sys.executable, "-m", "revops.preflight", "--wait", "10", *arguments]
+        return subprocess.run(command, env=environment, check=False).returncode
+
+
 def psql(arguments: list[str]) -> int:
     """Open psql on the embedded warehouse as its owner."""
     stack = Stack.of_checkout()
@@ -219,9 +235,7 @@ def _prepare(stack: Stack, console: Console, *, advance: bool, own: Mapping[str,
         _prepare_samples(stack, console, advance=advance)
     if "AIRFLOW_CONN_REVOPS_CORE" not in settings:
         _set_up_warehouse(stack, console, settings)
-    if "REVOPS_EMBEDDING_MODEL" not in settings and not stack.model.exists():
-        with _step(console, "embedding model (small, for development; BGE-M3 elsewhere)") as done:
-            done(_build_demo_model(stack))
+    _ensure_model(stack, console, settings)
 
 
 def _prepare_samples(stack: Stack, console: Console, *, advance: bool) -> None:
@@ -263,6 +277,12 @@ def _set_up_warehouse(stack: Stack, console: Console, own: Mapping[str, str]) ->
             warehouse_conninfo(None, task="setup"), migrations, progress=lambda text: _say(console, text)
         )
         done(f"{len(applied)} of {len(migrations)} migrations applied" if applied else "up to date")
+
+
+def _ensure_model(stack: Stack, console: Console, own: Mapping[str, str]) -> None:
+    if "REVOPS_EMBEDDING_MODEL" not in own and not stack.model.exists():
+        with _step(console, "embedding model (small, for development; BGE-M3 elsewhere)") as done:
+            done(_build_demo_model(stack))
 
 
 def _build_demo_model(stack: Stack) -> str:

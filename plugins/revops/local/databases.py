@@ -5,14 +5,14 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
-# Login -> what it may do beyond logging in.
+# Login -> what it may do beyond logging in, and how many sessions at most: none can take all that the server has.
 LOGINS = {
-    "airflow": "",
-    "revops": "createdb createrole",
+    "airflow": "connection limit 60",
+    "revops": "createdb createrole connection limit 80",
     "odoo": "",
     "ace": "",
-    "odoo_reader": "",
-    "ace_reader": "",
+    "odoo_reader": "connection limit 40",
+    "ace_reader": "connection limit 40",
 }
 # Database -> (owner, the login that only reads it).
 DATABASES = {
@@ -28,29 +28,38 @@ def ensure_databases(superuser_conninfo: str, passwords: dict[str, str]) -> None
     The warehouse itself is not made here: `make setup` creates it, as it would on any other server.
     """
     with psycopg.connect(superuser_conninfo, autocommit=True) as connection:
-        roles = {name for (name,) in connection.execute("select rolname from pg_roles").fetchall()}
-        for login, rights in LOGINS.items():
-            verb = "alter" if login in roles else "create"
-            # The server sees a SCRAM verifier only, so that the password is in no log and no statistics view.
-            verifier = connection.pgconn.encrypt_password(passwords[login].encode(), login.encode(), b"scram-sha-256")
-            connection.execute(
-                sql.SQL("{} role {} login {} password {}").format(
-                    sql.SQL(verb), sql.Identifier(login), sql.SQL(rights), sql.Literal(verifier.decode())
-                )
-            )
-        for reader in ("odoo_reader", "ace_reader"):
-            connection.execute(
-                sql.SQL("alter role {} set default_transaction_read_only = on").format(sql.Identifier(reader))
-            )
+        ensure_logins(connection, passwords)
         databases = {name for (name,) in connection.execute("select datname from pg_database").fetchall()}
         for database, (owner, _) in DATABASES.items():
             if database not in databases:
                 connection.execute(
                     sql.SQL("create database {} owner {}").format(sql.Identifier(database), sql.Identifier(owner))
                 )
+        # Airflow's driver writes values into its statements, and polls: of its database sessions and DDL are logged.
+        connection.execute("alter database airflow set log_statement = 'ddl'")
+        connection.execute("alter database airflow set log_min_error_statement = 'panic'")
     for database, (owner, reader_login) in DATABASES.items():
         if reader_login is not None:
-            _grant_reading(superuser_conninfo, database, owner=owner, reader=reader_login)
+            grant_reading(superuser_conninfo, database, owner=owner, reader=reader_login)
+
+
+def ensure_logins(superuser: psycopg.Connection, passwords: dict[str, str]) -> None:
+    """Create the logins that are missing, and set their rights and passwords. The session is in autocommit."""
+    roles = {name for (name,) in superuser.execute("select rolname from pg_roles").fetchall()}
+    for login, rights in LOGINS.items():
+        verb = "alter" if login in roles else "create"
+        name = sql.Identifier(login)
+        superuser.execute(sql.SQL("{} role {} login {}").format(sql.SQL(verb), name, sql.SQL(rights)))
+        # The server sees a SCRAM verifier only, and no statement with it comes into the log.
+        verifier = superuser.pgconn.encrypt_password(passwords[login].encode(), login.encode(), b"scram-sha-256")
+        with superuser.transaction():
+            superuser.execute("set local log_statement = 'none'")
+            superuser.execute("set local log_min_error_statement = 'panic'")
+            superuser.execute(sql.SQL("alter role {} password {}").format(name, sql.Literal(verifier.decode())))
+    for reader in ("odoo_reader", "ace_reader"):
+        superuser.execute(
+            sql.SQL("alter role {} set default_transaction_read_only = on").format(sql.Identifier(reader))
+        )
 
 
 def drop_databases(superuser_conninfo: str, names: tuple[str, ...]) -> None:
@@ -60,7 +69,7 @@ def drop_databases(superuser_conninfo: str, names: tuple[str, ...]) -> None:
             connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
 
 
-def _grant_reading(superuser_conninfo: str, database: str, *, owner: str, reader: str) -> None:
+def grant_reading(superuser_conninfo: str, database: str, *, owner: str, reader: str) -> None:
     conninfo = psycopg.conninfo.make_conninfo(superuser_conninfo, dbname=database)
     with psycopg.connect(conninfo) as connection:
         for statement in (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -51,14 +52,28 @@ tcp_keepalives_interval = 10
 tcp_keepalives_count = 3
 tcp_user_timeout = 30000
 idle_in_transaction_session_timeout = '5min'
-# Values never reach the log; denied statements do.
-log_connections = off
-log_line_prefix = '%m [%p] %q%u@%d %a '
+# The access log: every session, every statement, those that are denied included, one JSON object a line. This server
+# has no pgaudit. Bound values never reach it, and of errors the first line only: the others quote rows.
+logging_collector = on
+log_destination = 'jsonlog'
+log_directory = '{log}'
+log_filename = 'access-%a.log'
+log_file_mode = 0600
+log_rotation_age = 1d
+log_rotation_size = 0
+log_truncate_on_rotation = on
+log_statement = all
+log_connections = on
+log_disconnections = on
+log_min_error_statement = error
 log_error_verbosity = terse
 log_parameter_max_length = 0
 log_parameter_max_length_on_error = 0
 log_min_duration_statement = -1
 """
+# A file a weekday, begun anew after a week; what an older server of the week before has left is removed at the start.
+LOG_DAYS = 7
+INCLUDED = "revops.conf"
 
 HOST_BASED_AUTHENTICATION = """
 # Encrypted connections with a password only; there is no plain `host` line and no socket.
@@ -84,7 +99,13 @@ class EmbeddedPostgres:
 
     @property
     def log(self) -> Path:
+        """What the server says before its access log is open."""
         return self.home / "server.log"
+
+    @property
+    def access_logs(self) -> list[Path]:
+        """The files of the access log, the oldest first."""
+        return sorted((self.home / "log").glob("access-*.json"), key=lambda path: path.stat().st_mtime)
 
     @property
     def ca_certificate(self) -> Path:
@@ -112,6 +133,8 @@ class EmbeddedPostgres:
             self._initialise(account)
             if (port := self.port()) is not None:
                 return port
+            self._configure(account)
+            self._remove_old_logs()
             self._remove_stale_pid_file()
             return self._start(account)
 
@@ -145,13 +168,25 @@ class EmbeddedPostgres:
             connect_timeout=10,
             sslmode="verify-full",
             sslrootcert=str(self.ca_certificate),
+            ssl_min_protocol_version="TLSv1.2",
             channel_binding="require",
         )
 
     def last_panic(self) -> str | None:
         """Return why the server went down by itself, from the end of its log; None when it did not."""
-        lines = [line for line in _read_lines(self.log)[-LOG_TAIL_LINES * 4 :] if "PANIC:" in line]
-        return lines[-1].partition("PANIC:")[2].strip() if lines else None
+        lines = [line for line in self._log_tail(LOG_TAIL_LINES * 4) if line.startswith("PANIC: ")]
+        return lines[-1].removeprefix("PANIC: ").strip() if lines else None
+
+    def _log_tail(self, most: int) -> list[str]:
+        """Return the last messages of the server, without the statements of its sessions."""
+        told = []
+        for path in self.access_logs[-1:]:
+            for line in _read_lines(path)[-most * 20 :]:
+                with contextlib.suppress(ValueError):  # cut off by a crash
+                    entry = json.loads(line)
+                    if entry["error_severity"] != "LOG" or "user" not in entry:
+                        told.append(f"{entry['error_severity']}: {entry['message']}")
+        return [*_read_lines(self.log), *told][-most:]
 
     def _make_home(self, account: Account) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
@@ -221,9 +256,28 @@ class EmbeddedPostgres:
         if result.returncode != 0:
             raise PostgresError(f"initdb failed: {result.stderr.strip()}")
         (partial / "pg_hba.conf").write_text(HOST_BASED_AUTHENTICATION)
-        with (partial / "postgresql.conf").open("a") as file:
-            file.write(CONFIGURATION.format(tls=str(tls).replace("'", "''")))
         partial.rename(self.data)
+
+    def _configure(self, account: Account) -> None:
+        """Write the settings of this version; a data directory that an older one has made gets them too."""
+        paths = {name: str(self.home / name).replace("'", "''") for name in ("tls", "log")}
+        log = self.home / "log"
+        log.mkdir(mode=0o700, exist_ok=True)
+        (self.data / INCLUDED).write_text(CONFIGURATION.format(**paths))
+        main = self.data / "postgresql.conf"
+        line = f"include '{INCLUDED}'"
+        if line not in _read_lines(main):
+            with main.open("a") as file:
+                file.write(f"\n{line}\n")
+        if os.geteuid() == 0:
+            for path in (log, self.data / INCLUDED):
+                os.chown(path, account.uid, account.gid)
+
+    def _remove_old_logs(self) -> None:
+        oldest = time.time() - (LOG_DAYS - 1) * 86400
+        for path in (self.home / "log").glob("access-*"):
+            if path.stat().st_mtime < oldest:
+                path.unlink()
 
     def _start(self, account: Account) -> int:
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -251,10 +305,11 @@ class EmbeddedPostgres:
                 (self.home / "port").write_text(str(port))
                 return port
             if time.monotonic() > deadline:
-                tail = "\n".join(_read_lines(self.log)[-LOG_TAIL_LINES:])
+                tail = "\n".join(self._log_tail(LOG_TAIL_LINES))
                 raise PostgresError(
                     f"the embedded PostgreSQL in {self.home} does not start ({result.stdout.strip()}).\n"
-                    f"End of {self.log}:\n{tail}\nRemedy: free disk space or memory if the log says so; "
+                    f"End of its log ({self.log}, {self.home / 'log'}):\n{tail}\n"
+                    "Remedy: free disk space or memory if the log says so; "
                     "`make clean` removes the server with its data."
                 )
             self._end_orphans()

@@ -95,16 +95,7 @@ class Stack:
 
     def uri(self, database: str, login: str) -> str:
         """Return the URI of a database of the embedded server, TLS verified."""
-        port = self.postgres.port()
-        query = urlencode(
-            {
-                "sslmode": "verify-full",
-                "sslrootcert": str(self.postgres.ca_certificate),
-                "channel_binding": "require",
-            },
-            quote_via=quote,
-        )
-        return f"postgresql://{login}:{quote(self.passwords[login])}@127.0.0.1:{port}/{database}?{query}"
+        return self._uri("postgresql", database, login)
 
     def sample_connections(self) -> dict[str, str]:
         """Return the connections to the embedded warehouse and the sample sources."""
@@ -155,7 +146,9 @@ class Stack:
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{web_port}/execution/",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.airflow_home / "web-users.json"),
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self._metadata_uri(),
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self._uri("postgresql+psycopg2", "airflow", "airflow"),
+            # Airflow would make it asyncpg's, which knows none of libpq's words for TLS and verifies nothing.
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": self._uri("postgresql+psycopg", "airflow", "airflow"),
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": str(web_port),
             "AIRFLOW__API__BASE_URL": address,
@@ -181,10 +174,18 @@ class Stack:
         path.touch(mode=0o600)
         path.write_text(json.dumps({"admin": self.passwords["web_admin"]}))
 
-    def _metadata_uri(self) -> str:
-        query = urlencode({"sslmode": "verify-full", "sslrootcert": str(self.postgres.ca_certificate)}, quote_via=quote)
+    def _uri(self, scheme: str, database: str, login: str) -> str:
+        query = urlencode(
+            {
+                "sslmode": "verify-full",
+                "sslrootcert": str(self.postgres.ca_certificate),
+                "channel_binding": "require",
+                "ssl_min_protocol_version": "TLSv1.2",
+            },
+            quote_via=quote,
+        )
         port = self.postgres.port()
-        return f"postgresql+psycopg2://airflow:{quote(self.passwords['airflow'])}@127.0.0.1:{port}/airflow?{query}"
+        return f"{scheme}://{login}:{quote(self.passwords[login])}@127.0.0.1:{port}/{database}?{query}"
 
 
 def own_settings(*, dotenv: Path = DOTENV) -> dict[str, str]:

@@ -11,6 +11,7 @@ from airflow.providers.docker.operators.docker import DockerOperator
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowException
 
+from revops.connection_stores import check_connection
 from revops.embedding.encoder import Encoded, describe_model, encode_texts
 from revops.embedding.handoff import handoff_folder
 from revops.embedding.runner import Runner
@@ -88,6 +89,8 @@ class EmbedOperator(DockerOperator):
         from revops.embedding.container import ContainerRunner
         from revops.embedding.engine import no_answer
 
+        if self.docker_conn_id:
+            check_connection(self.docker_conn_id)
         try:
             client = self.cli
         except AirflowException as error:

@@ -9,6 +9,7 @@ import structlog
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
+from revops.access_log import read_audit_mode, record_audit_mode
 from revops.extract.ledger import record_given_up
 from revops.extract.load import LoadResult, load_table
 from revops.extract.patterns import PatternResult, load_pattern
@@ -21,12 +22,20 @@ from revops.extract.snapshot import (
     hold_snapshot,
     leave_snapshot,
 )
+from revops.extract.source_login import (
+    REMEDY,
+    WritingLoginError,
+    describe_rights,
+    find_write_rights,
+    record_source_login,
+)
 from revops.hooks.source import connect_source, source_conninfo
 from revops.hooks.warehouse import connect_warehouse, warehouse_conninfo
 from revops.keyring import Keyring
 from revops.lineage.openlineage import Copied, Database, extract_facets
 from revops.naming import raw_table_name
 from revops.operators.failure import failing_fast
+from revops.settings import requires_read_only_source
 from revops.sources import Source, load_source
 
 if TYPE_CHECKING:
@@ -53,9 +62,10 @@ class SnapshotOperator(BaseOperator):
             run_id = context["run_id"]
             readers = [entry.name for entry in config.entries]
             with (
-                connect_source(config.connection, task=f"{config.source}.snapshot") as source,
+                connect_source(config.connection, task=f"{config.source}.snapshot", may_write=True) as source,
                 connect_warehouse("revops_ingest", task=f"{config.source}.snapshot") as warehouse,
             ):
+                _record_access(source, warehouse, config=config, run_id=run_id)
                 hold_snapshot(
                     source,
                     warehouse,
@@ -167,6 +177,23 @@ class ExtractOperator(BaseOperator):
                 leave_snapshot(warehouse, source_name=self.source_name, run_id=run_id, task=self.entry)
         except Exception:
             log.exception("the snapshot is held longer than needed", table=self.entry)
+
+
+def _record_access(source: psycopg.Connection, warehouse: psycopg.Connection, *, config: Source, run_id: str) -> None:
+    """Record what the source's login may do, and how the warehouse logs sessions; commits.
+
+    Raises WritingLoginError where the login may write and must not.
+    """
+    rights = find_write_rights(source)
+    source.rollback()
+    record_source_login(warehouse, source=config.source, login=source.info.user, rights=rights, run_id=run_id)
+    record_audit_mode(warehouse, read_audit_mode(warehouse), run_id=run_id)
+    warehouse.commit()
+    if rights:
+        told = describe_rights(config.source, source.info.user, rights)
+        if requires_read_only_source():
+            raise WritingLoginError(f"{told} {REMEDY}")
+        log.warning("the source's login is not read-only", login=source.info.user, rights=rights)
 
 
 def _keyring(config: Source) -> Keyring | None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import psycopg
 from airflow.sdk.exceptions import AirflowFailException
 
+from revops.connections_file import ConnectionFileError
 from revops.embedding.encoder import EncoderError
 from revops.errors import describe, is_transient
 from revops.extract.errors import ExtractError
@@ -27,6 +28,7 @@ from revops.warehouse_setup import SetupError
 PERMANENT = (
     AnomalyFileError,
     CheckFileError,
+    ConnectionFileError,
     ConnectionSettingError,
     EncoderError,
     ExtractError,

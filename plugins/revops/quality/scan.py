@@ -140,7 +140,8 @@ def _run_soda(
         "password": libpq.get("password", ""),
         "database": libpq.pop("dbname"),
         "schema": VIEWS_SCHEMA,
-        "sslmode": libpq.get("sslmode", "require"),
+        # What Soda would connect with by itself; the session is made from `libpq`, which says how it is verified.
+        "sslmode": "verify-full",
     }
     with tempfile.TemporaryDirectory(prefix="revops-soda-") as scratch:
         output = Path(scratch) / "results.json"

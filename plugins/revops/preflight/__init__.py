@@ -1,0 +1,1 @@
+"""Checks before anything starts: settings, connections, servers, encoder. `python -m revops.preflight`."""
