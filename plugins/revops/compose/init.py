@@ -12,6 +12,8 @@ import structlog
 
 SECRETS = Path("/run/secrets/airflow")
 ADMIN = "admin"
+# For the embedding service, which loads its model at the same time.
+WAIT_S = "120"
 
 log = structlog.get_logger("revops.init")
 
@@ -66,11 +68,8 @@ def set_pools() -> str:
 
 def check_settings() -> str:
     """Check settings, connections and the encoder; raises SystemExit where something is wrong, after all is said."""
-    from importlib.util import find_spec
-    if find_spec("revops.preflight") is None:
-        return "not yet"
     # A process of its own: it prints its progress, and knows nothing of the database that this one is connected to.
-    checked = subprocess.run([sys.executable, "-m", "revops.preflight"], check=False)
+    checked = subprocess.run([sys.executable, "-m", "revops.preflight", "--wait", WAIT_S], check=False)
     if checked.returncode != 0:
         raise SystemExit(checked.returncode)
     return "passed"
