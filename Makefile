@@ -11,6 +11,8 @@ EMBEDDING_VENV := .venv-embedding
 BENCH_VENV := .venv-bench
 BIN := $(VENV)/bin
 WEB_PORT ?= 8080
+# Of the Compose stack's images.
+REVOPS_TAG ?= latest
 # Where pip looks for torch besides its usual index. Without a GPU, TORCH_INDEX=https://download.pytorch.org/whl/cpu saves 3 GB.
 TORCH_INDEX ?=
 
@@ -111,6 +113,10 @@ else
 model: install  ## fetch BGE-M3 into REVOPS_EMBEDDING_MODEL, or VOLUME=revops-models (FROM=folder, ENDPOINT=mirror)
 	@$(LOCAL) model $(if $(FROM),--from "$(FROM)") $(if $(ENDPOINT),--endpoint "$(ENDPOINT)")
 endif
+
+.PHONY: secrets
+secrets:  ## make the passwords, keys and certificates that the Compose stack lacks (ARGS="--demo --name warehouse=db.example.com")
+	@REVOPS_TAG="$(REVOPS_TAG)" include/airflow/make-secrets $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.installed  ## check style, types and SQL, and look for secrets in the tree and its history

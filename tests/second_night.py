@@ -13,7 +13,9 @@ from playwright.sync_api import Page, sync_playwright
 from revops.local import sample
 from revops.local.airflow_server import AirflowServer, Api
 from revops.local.commands import SEED
+from tests import canary
 from tests.stack import Commands
+from tests.watcher import Watcher
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 RUN_TIMEOUT_S = 420
@@ -22,11 +24,15 @@ DAGS = ("odoo", "ace")
 
 @dataclass(frozen=True)
 class SecondNight:
-    """What was in the warehouse before, and the states in which the runs ended. Without a browser the API triggers."""
+    """What was in the warehouse before, the states in which the runs ended, and what was seen meanwhile.
+
+    Without a browser the API triggers.
+    """
 
     leads_before: set[object]
     texts_before: set[object]
     states: dict[str, str]
+    watcher: Watcher
 
 
 def live_leads(commands: Commands) -> set[object]:
@@ -47,14 +53,15 @@ def spend(commands: Commands, address: str) -> SecondNight:
     server = AirflowServer(commands.stack)
     running = server.running()
     assert running is not None
-    with server.api(running) as api:
+    watcher = Watcher(commands.stack, commands.stack.home / "watched")
+    with server.api(running) as api, watcher:
         known = {dag_id: set(_runs(api, dag_id)) for dag_id in DAGS}
         if CHROMIUM is None:
             for dag_id in DAGS:
                 api.trigger(dag_id)
         else:
             _click(commands, address)
-        return SecondNight(*before, _wait(api, known))
+        return SecondNight(*before, _wait(api, known), watcher)
 
 
 def _pass_a_day(commands: Commands) -> None:
@@ -64,6 +71,7 @@ def _pass_a_day(commands: Commands) -> None:
         psycopg.connect(stack.uri("c303_prod_apn_01", "ace")) as ace,
     ):
         sample.advance(odoo, ace, seed=SEED, today=dt.datetime.now(dt.UTC).date(), truth_path=stack.truth)
+        canary.plant(odoo, ace)
 
 
 def _click(commands: Commands, address: str) -> None:

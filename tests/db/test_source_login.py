@@ -53,9 +53,8 @@ def source(postgres: EmbeddedPostgres, source_dsn: str) -> Iterator[Source]:
     made.grant("revoke create on schema public from public; grant usage on schema public, billing to LOGIN")
     made.grant("grant select on all tables in schema public, billing to LOGIN")
     yield made
-    made.grant(
-        "reassign owned by LOGIN to odoo; drop owned by LOGIN; drop owned by LOGIN_group; drop role LOGIN, LOGIN_group"
-    )
+    made.grant("drop schema billing cascade; drop table deal cascade")
+    made.grant("drop owned by LOGIN; drop owned by LOGIN_group; drop role LOGIN, LOGIN_group")
     made.superuser.close()
 
 
@@ -173,7 +172,8 @@ def test_what_changes_is_recorded(as_role: Callable[[str], psycopg.Connection]) 
         record_source_login(warehouse, source="odoo", login=login, rights=rights, run_id=run)
         record_source_login(warehouse, source="ace", login="same", rights=[], run_id=run)
     rows = warehouse.execute(
-        "select source, login, is_read_only, first_run_id, last_run_id from ops.source_login order by 1, source_login_id"
+        "select source, login, is_read_only, first_run_id, last_run_id from ops.source_login "
+        "order by source, source_login_id"
     ).fetchall()
     assert rows == [
         ("ace", "same", True, "one", "four"),

@@ -19,6 +19,8 @@ from aiosmtpd.controller import Controller
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from revops import alerts
+from revops.access_log import AuditMode, record_audit_mode
+from revops.extract.source_login import record_source_login
 from revops.local.ports import free_port
 from revops.report import RunReport, read_report
 
@@ -81,6 +83,8 @@ def warehouse(warehouse_dsn: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[p
     extra = {"sslmode": parts["sslmode"], "sslrootcert": parts["sslrootcert"]}
     monkeypatch.setenv("AIRFLOW_CONN_REVOPS_CORE", json.dumps({**connection, "extra": extra}))
     with psycopg.connect(make_conninfo(warehouse_dsn, options="-c role=revops_owner"), autocommit=True) as owner:
+        # What the set-up saw: the tests' server logs no statements.
+        owner.execute("delete from ops.access_audit_mode")
         yield owner
 
 
@@ -356,6 +360,30 @@ def test_a_schema_change_is_mailed_by_the_run_that_saw_it_only(mailbox: Mailbox,
     assert mailed == [False, True, False]
     assert [mail["Subject"] for mail in mailbox.mails] == ["[revops] odoo: 1 warning(s), the source has changed"]
     assert "odoo_crm_lead: column dropped x&lt;y" in body(mailbox)
+
+
+def test_access_that_should_be_otherwise_is_mailed_by_the_run_that_saw_it_first(
+    mailbox: Mailbox, warehouse: psycopg.Connection
+) -> None:
+    found = AuditMode("none", {}, ("log_statement = none",), "17.1")
+    mailed = []
+    for run_id, rights in (("first", []), ("second", ["owns <crm_lead"]), ("third", ["owns <crm_lead"])):
+        record_source_login(warehouse, source="odoo", login="reader", rights=rights, run_id=run_id)
+        report = read_report(warehouse, source="odoo", run_id=run_id)
+        mailed.append(alerts.warn(report))
+        if run_id == "second":
+            # Seen by a set-up, then by a run.
+            record_audit_mode(warehouse, found)
+        record_audit_mode(warehouse, found, run_id=run_id)
+    assert mailed == [False, True, False]
+    mailed = [alerts.warn(read_report(warehouse, source="ace", run_id=run_id)) for run_id in ("first", "second")]
+    assert mailed == [True, False]
+    assert [mail["Subject"] for mail in mailbox.mails] == [
+        "[revops] odoo: 2 warning(s), access",
+        "[revops] ace: 1 warning(s), access",
+    ]
+    assert "the login reader is not read-only: it owns &lt;crm_lead. Remedy: give the connection" in body(mailbox, 0)
+    assert "does not log what sessions do: log_statement = none. Remedy: docs/security.md" in body(mailbox, 1)
 
 
 def test_a_table_that_went_absent_is_mailed(mailbox: Mailbox) -> None:

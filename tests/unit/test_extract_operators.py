@@ -16,6 +16,7 @@ from revops.extract.load import LoadResult
 from revops.extract.patterns import PatternResult
 from revops.extract.snapshot import all_have_left
 from revops.keyring import KeyringError
+from revops.local.postgres import EmbeddedPostgres
 from revops.operators import extract as operators
 from revops.sources import Pattern, load_source
 
@@ -132,3 +133,27 @@ def test_a_pattern_of_tables(
             assert f"{name}: {why}" in str(caught.value)
     is_over = raised is not ConnectionError
     assert all_have_left(warehouse, source_name="odoo", run_id="run", tasks=["rest"]) is is_over
+
+
+@pytest.mark.parametrize("is_required", [False, True])
+def test_a_run_begins_with_a_look_at_who_may_do_what(
+    warehouse: psycopg.Connection,
+    postgres: EmbeddedPostgres,
+    monkeypatch: pytest.MonkeyPatch,
+    is_required: bool,
+) -> None:
+    """The source's login and the warehouse's access log are on record, also where the run is refused."""
+    monkeypatch.setenv("REVOPS_REQUIRE_READ_ONLY_SOURCE", str(is_required))
+    monkeypatch.setattr(operators, "connect_source", lambda *_, **__: psycopg.connect(postgres.conninfo("postgres")))
+    held: list[str] = []
+    monkeypatch.setattr(operators, "hold_snapshot", lambda *_, run_id, **__: held.append(run_id))
+    task = operators.SnapshotOperator(task_id="snapshot", source_name="odoo")
+    if is_required:
+        with pytest.raises(AirflowFailException, match="odoo: the login postgres is not read-only: it is a superuser"):
+            task.execute(context())
+    else:
+        task.execute(context())
+    assert held == ([] if is_required else ["run"])
+    found = warehouse.execute("select source, login, write_rights, first_run_id from ops.source_login").fetchall()
+    assert found == [("odoo", "postgres", ["is a superuser"], "run")]
+    assert warehouse.execute("select mode, last_run_id from ops.access_audit_mode").fetchall()[-1:] == [("none", "run")]

@@ -29,6 +29,7 @@ $$;
 -- Texts are made of deals and accounts; of people their names only, to take them out of what was typed.
 alter default privileges in schema core revoke select on tables from revops_embed;
 revoke select on all tables in schema core from revops_embed;
+revoke execute on all functions in schema core from revops_embed;
 grant select on core.odoo_opportunities, core.ace_opportunities, core.account to revops_embed;
 grant select (source_system, account_source_id, name) on core.contact to revops_embed;
 grant select (source_system, source_id, name) on core.app_user to revops_embed;

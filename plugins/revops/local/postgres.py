@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
 import signal
@@ -23,62 +22,20 @@ from pathlib import Path
 
 from psycopg.conninfo import make_conninfo
 
-from revops.local import tls
+from revops import certificates
 from revops.local.paths import Account, server_account
 from revops.local.ports import free_port, is_free
+from revops.local.server_settings import (
+    HOST_BASED_AUTHENTICATION,
+    access_logs,
+    read_messages,
+    remove_old_logs,
+    write_configuration,
+)
 
 START_TIMEOUT_S = 60
 LOCK_TIMEOUT_S = 120
 LOG_TAIL_LINES = 15
-
-CONFIGURATION = """
-listen_addresses = '127.0.0.1'
-unix_socket_directories = ''
-max_connections = 120
-ssl = on
-ssl_cert_file = '{tls}/server.crt'
-ssl_key_file = '{tls}/server.key'
-ssl_min_protocol_version = 'TLSv1.2'
-password_encryption = 'scram-sha-256'
-shared_buffers = '256MB'
-maintenance_work_mem = '256MB'
-max_wal_size = '4GB'
-default_toast_compression = 'lz4'
-jit = off
-# A worker that is killed or cut off must not go on writing, nor hold a lock for minutes.
-client_connection_check_interval = '5s'
-tcp_keepalives_idle = 60
-tcp_keepalives_interval = 10
-tcp_keepalives_count = 3
-tcp_user_timeout = 30000
-idle_in_transaction_session_timeout = '5min'
-# The access log: every session, every statement, those that are denied included, one JSON object a line. This server
-# has no pgaudit. Bound values never reach it, and of errors the first line only: the others quote rows.
-logging_collector = on
-log_destination = 'jsonlog'
-log_directory = '{log}'
-log_filename = 'access-%a.log'
-log_file_mode = 0600
-log_rotation_age = 1d
-log_rotation_size = 0
-log_truncate_on_rotation = on
-log_statement = all
-log_connections = on
-log_disconnections = on
-log_min_error_statement = error
-log_error_verbosity = terse
-log_parameter_max_length = 0
-log_parameter_max_length_on_error = 0
-log_min_duration_statement = -1
-"""
-# A file a weekday, begun anew after a week; what an older server of the week before has left is removed at the start.
-LOG_DAYS = 7
-INCLUDED = "revops.conf"
-
-HOST_BASED_AUTHENTICATION = """
-# Encrypted connections with a password only; there is no plain `host` line and no socket.
-hostssl all all 127.0.0.1/32 scram-sha-256
-"""
 
 
 class PostgresError(RuntimeError):
@@ -105,7 +62,7 @@ class EmbeddedPostgres:
     @property
     def access_logs(self) -> list[Path]:
         """The files of the access log, the oldest first."""
-        return sorted((self.home / "log").glob("access-*.json"), key=lambda path: path.stat().st_mtime)
+        return access_logs(self.home)
 
     @property
     def ca_certificate(self) -> Path:
@@ -134,7 +91,7 @@ class EmbeddedPostgres:
             if (port := self.port()) is not None:
                 return port
             self._configure(account)
-            self._remove_old_logs()
+            remove_old_logs(self.home)
             self._remove_stale_pid_file()
             return self._start(account)
 
@@ -178,15 +135,7 @@ class EmbeddedPostgres:
         return lines[-1].removeprefix("PANIC: ").strip() if lines else None
 
     def _log_tail(self, most: int) -> list[str]:
-        """Return the last messages of the server, without the statements of its sessions."""
-        told = []
-        for path in self.access_logs[-1:]:
-            for line in _read_lines(path)[-most * 20 :]:
-                with contextlib.suppress(ValueError):  # cut off by a crash
-                    entry = json.loads(line)
-                    if entry["error_severity"] != "LOG" or "user" not in entry:
-                        told.append(f"{entry['error_severity']}: {entry['message']}")
-        return [*_read_lines(self.log), *told][-most:]
+        return [*_read_lines(self.log), *read_messages(self.home, most)][-most:]
 
     def _make_home(self, account: Account) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
@@ -233,15 +182,15 @@ class EmbeddedPostgres:
     def _initialise(self, account: Account) -> None:
         if self.data.exists():
             return
-        certificates = self.home / "tls"
-        tls.write_certificates(certificates)
+        tls = self.home / "tls"
+        certificates.write_throwaway(tls)
         partial = self.home / "data.partial"
         shutil.rmtree(partial, ignore_errors=True)
         password_file = self.home / "password"
         password_file.touch(mode=0o600)
         password_file.write_text(self.superuser_password)
         if os.geteuid() == 0:
-            for path in (certificates / "server.key", password_file):
+            for path in (tls / "server.key", password_file):
                 os.chown(path, account.uid, account.gid)
         try:
             result = self._run(
@@ -259,25 +208,10 @@ class EmbeddedPostgres:
         partial.rename(self.data)
 
     def _configure(self, account: Account) -> None:
-        """Write the settings of this version; a data directory that an older one has made gets them too."""
-        paths = {name: str(self.home / name).replace("'", "''") for name in ("tls", "log")}
-        log = self.home / "log"
-        log.mkdir(mode=0o700, exist_ok=True)
-        (self.data / INCLUDED).write_text(CONFIGURATION.format(**paths))
-        main = self.data / "postgresql.conf"
-        line = f"include '{INCLUDED}'"
-        if line not in _read_lines(main):
-            with main.open("a") as file:
-                file.write(f"\n{line}\n")
+        written = write_configuration(self.home, self.data)
         if os.geteuid() == 0:
-            for path in (log, self.data / INCLUDED):
+            for path in written:
                 os.chown(path, account.uid, account.gid)
-
-    def _remove_old_logs(self) -> None:
-        oldest = time.time() - (LOG_DAYS - 1) * 86400
-        for path in (self.home / "log").glob("access-*"):
-            if path.stat().st_mtime < oldest:
-                path.unlink()
 
     def _start(self, account: Account) -> int:
         deadline = time.monotonic() + START_TIMEOUT_S
