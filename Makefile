@@ -24,7 +24,7 @@ LOCAL = $(BIN)/python -m revops.local
 
 .PHONY: help
 help:  ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | awk -F'\t' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | awk -F'\t' '{printf "  %-12s %s\n", $$1, $$2}'
 
 # Both at a time: one waits for the network while the other unpacks.
 .PHONY: install
@@ -93,6 +93,17 @@ check: install  ## check settings, connections, servers and encoder before a run
 .PHONY: psql
 psql: $(VENV)/.installed  ## psql on the embedded warehouse (ARGS='-Atc "select 1"')
 	@$(LOCAL) psql -- $(ARGS)
+
+.PHONY: rotate-keys
+rotate-keys: $(VENV)/.installed  ## bring all tokens to the writing key of REVOPS_DATA_KEYS (FORGET=1: give up what only lost key 1 reads)
+	@$(LOCAL) rotate $(if $(FORGET),--forget "$(FORGET)")
+
+# What is looked for travels in the environment: a key of a row may hold anything.
+.PHONY: decrypt
+decrypt: export KEY := $(value KEY)
+decrypt: $(VENV)/.installed  ## show one value to who holds the keys (TABLE=odoo_res_partner COLUMN=email KEY=42); recorded in ops
+	@test -n "$(TABLE)" -a -n "$(COLUMN)" -a -n "$$KEY" || { echo "usage: make decrypt TABLE=odoo_res_partner COLUMN=email KEY=42"; exit 2; }
+	@$(LOCAL) decrypt "$(TABLE)" "$(COLUMN)" -- "$$KEY"
 
 # A query travels in the environment: a shell would make commands of what stands in it.
 .PHONY: search

@@ -26,6 +26,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from hashlib import blake2b, sha256
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
@@ -38,12 +39,17 @@ if TYPE_CHECKING:
 
 DATA_KEYS = "REVOPS_DATA_KEYS"
 INDEX_KEY = "REVOPS_INDEX_KEY"
+# Files that hold what the variables would; read at each use, so that a new key takes effect without a restart.
+DATA_KEYS_FILE = f"{DATA_KEYS}_FILE"
+INDEX_KEY_FILE = f"{INDEX_KEY}_FILE"
 KEY_BYTES = 32
 INDEX_BYTES = 16
 MAKE_A_KEY = 'python -c "import base64,os;print(base64.b64encode(os.urandom(32)).decode())"'
 
 _VERSION = 1
-_HEADER_BYTES = 3
+# Version and key id, with which every token begins.
+HEADER_BYTES = 3
+FINGERPRINT_BYTES = 8
 _TAG_BYTES = 16
 _NONCE_BYTES = 12
 # 32 random bytes have fewer distinct values than this once in 10^16 keys; zeros and repeated words always do.
@@ -99,6 +105,39 @@ def read_key(text: str) -> bytes:
     return key
 
 
+def read_variable(variables: Mapping[str, str], name: str) -> str | None:
+    """Return what a variable says, or the file that `<name>_FILE` names; None where neither is set.
+
+    Raises ValueError with a reason when both are set, or the file can't be read; it never quotes what is in there.
+    """
+    given, path = (variables.get(key, "").strip() for key in (name, f"{name}_FILE"))
+    if not path:
+        return given or None
+    if given:
+        raise ValueError(f"and {name}_FILE are both set: leave one out, or nobody knows which one counts")
+    try:
+        text = Path(path).read_text()
+    except OSError as error:
+        raise ValueError(f"can't be read from {path} ({name}_FILE): {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"can't be read from {path} ({name}_FILE): it is not text") from None
+    if not text.strip():
+        raise ValueError(f"is missing: {path} ({name}_FILE) is empty; {_remedy()}")
+    return text
+
+
+def header_of(key_id: int) -> bytes:
+    """Return the bytes that tokens of a key begin with."""
+    return bytes([_VERSION]) + key_id.to_bytes(2, "big")
+
+
+def key_id_of(header: bytes) -> int | None:
+    """Return the id of the key that a token was written with, None for what is no token of ours."""
+    if len(header) < HEADER_BYTES or header[0] != _VERSION:
+        return None
+    return int.from_bytes(header[1:HEADER_BYTES], "big")
+
+
 def normalise(value: str) -> str:
     """Return the form in which values are compared: compatibility characters, case and outer space do not count."""
     # Case folding can undo the normal form, for which reason it is made again.
@@ -122,25 +161,32 @@ class Keyring:
     @classmethod
     def parse(cls, data_keys: str | None, index_key: str | None) -> Keyring:
         """Make a keyring of the two variables' texts; raises KeyringError with every fault."""
+        return cls._made(lambda: data_keys, lambda: index_key)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Keyring:
+        """Make a keyring of the process's environment, or of the mapping given; raises KeyringError.
+
+        A key may stand in its variable or in the file that `<variable>_FILE` names.
+        """
+        variables = os.environ if environment is None else environment
+        return cls._made(lambda: read_variable(variables, DATA_KEYS), lambda: read_variable(variables, INDEX_KEY))
+
+    @classmethod
+    def _made(cls, data_keys: Callable[[], str | None], index_key: Callable[[], str | None]) -> Keyring:
         faults = []
         keys, index = {}, b""
         try:
-            keys = read_data_keys(_given(data_keys))
+            keys = read_data_keys(_given(data_keys()))
         except ValueError as error:
             faults.append(f"{DATA_KEYS} {error}")
         try:
-            index = read_key(_given(index_key))
+            index = read_key(_given(index_key()))
         except ValueError as error:
             faults.append(f"{INDEX_KEY} {error}")
         if faults:
             raise KeyringError("\n".join(faults))
         return cls(keys, index)
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Keyring:
-        """Make a keyring of the process's environment, or of the mapping given; raises KeyringError."""
-        variables = os.environ if environment is None else environment
-        return cls.parse(variables.get(DATA_KEYS), variables.get(INDEX_KEY))
 
     @classmethod
     def generate(cls) -> Keyring:
@@ -150,9 +196,44 @@ class Keyring:
     def __repr__(self) -> str:
         return f"Keyring(writes with key {self._writing_id}, reads keys {sorted(self._data_keys)})"
 
+    @property
+    def writing_id(self) -> int:
+        """The id of the key that writes."""
+        return self._writing_id
+
+    @property
+    def fingerprints(self) -> dict[int, str]:
+        """What tells each data key from another under the same id, by id; nothing can be computed back from it."""
+        return {key_id: key.fingerprint for key_id, key in self._data_keys.items()}
+
+    @property
+    def index_fingerprint(self) -> str:
+        """What tells the index key from another one."""
+        return _fingerprint(self._index_key)
+
     def encryptor(self, table: str, column: str) -> Callable[[bytes, bytes], bytes]:
         """Return the function (key of the row, value) -> token of one column, texts as UTF-8."""
         return self._data_keys[self._writing_id].encryptor(table, column)
+
+    def decryptor(self, table: str, column: str) -> Callable[[bytes, bytes], bytes]:
+        """Return the function (key of the row, token) -> value of one column, texts as UTF-8.
+
+        The function raises KeyringError when the token's key is not here, TokenError when the token was altered.
+        """
+        of_key = {header_of(key_id): key.decryptor(table, column) for key_id, key in self._data_keys.items()}
+
+        def value(key_text: bytes, token: bytes) -> bytes:
+            decrypt = of_key.get(token[:HEADER_BYTES])
+            if decrypt is not None and len(token) >= HEADER_BYTES + _TAG_BYTES:
+                return decrypt(key_text, token)
+            if decrypt is not None or (key_id := key_id_of(token)) is None:
+                raise TokenError(f"{table}.{column}: not a token of version {_VERSION}")
+            raise KeyringError(
+                f"{DATA_KEYS} lacks key {key_id}, with which a value of {table}.{column} was written. "
+                f"Remedy: append `{key_id}:KEY` with that key; what is written uses the first key all the same."
+            )
+
+        return value
 
     def indexer(self, domain: str) -> Callable[[bytes], bytes | None]:
         """Return the function value -> blind index of one domain; the value as UTF-8.
@@ -184,15 +265,7 @@ class Keyring:
 
         Raises KeyringError when its key is not here, TokenError when it was altered or belongs elsewhere.
         """
-        if len(token) < _HEADER_BYTES + _TAG_BYTES or token[0] != _VERSION:
-            raise TokenError(f"{table}.{column}: not a token of version {_VERSION}")
-        key_id = int.from_bytes(token[1:_HEADER_BYTES], "big")
-        if key_id not in self._data_keys:
-            raise KeyringError(
-                f"{DATA_KEYS} lacks key {key_id}, with which a value of {table}.{column} was written. "
-                f"Remedy: append `{key_id}:KEY` with that key; what is written uses the first key all the same."
-            )
-        return self._data_keys[key_id].decrypt(token, table, column, key_text)
+        return self.decryptor(table, column)(key_text.encode(), token).decode()
 
     def blind_index(self, value: str, domain: str) -> bytes | None:
         """Return the blind index by which equal values of a domain are found; None for a value that says nothing."""
@@ -202,11 +275,12 @@ class Keyring:
 class _DataKey:
     """One data key: two keys are derived from it, one for the cipher and one for the nonces (RFC 5869, expand only)."""
 
-    __slots__ = ("_cipher", "_header", "_id", "_nonce_key")
+    __slots__ = ("_cipher", "_header", "_id", "_nonce_key", "fingerprint")
 
     def __init__(self, key_id: int, key: bytes) -> None:
         self._id = key_id
-        self._header = bytes([_VERSION]) + key_id.to_bytes(2, "big")
+        self._header = header_of(key_id)
+        self.fingerprint = _fingerprint(key)
         self._cipher = AESGCMSIV(_derived(key, b"revops data v1"))
         self._nonce_key = _derived(key, b"revops nonce v1")
 
@@ -222,16 +296,23 @@ class _DataKey:
 
         return token
 
-    def decrypt(self, token: bytes, table: str, column: str, key_text: str) -> str:
-        associated = self._place(table, column) + key_text.encode()
-        nonce = blake2b(associated, digest_size=_NONCE_BYTES, key=self._nonce_key).digest()
-        try:
-            return self._cipher.decrypt(nonce, token[_HEADER_BYTES:], associated).decode()
-        except InvalidTag:
-            raise TokenError(
-                f"{table}.{column}: the token was altered, or belongs to another table, column or row, "
-                f"or {DATA_KEYS} holds another key under the id {self._id} than the one that wrote it"
-            ) from None
+    def decryptor(self, table: str, column: str) -> Callable[[bytes, bytes], bytes]:
+        decrypt, place = self._cipher.decrypt, self._place(table, column)
+        nonces = blake2b(place, digest_size=_NONCE_BYTES, key=self._nonce_key)
+        altered = (
+            f"{table}.{column}: the token was altered, or belongs to another table, column or row, "
+            f"or {DATA_KEYS} holds another key under the id {self._id} than the one that wrote it"
+        )
+
+        def value(key_text: bytes, token: bytes) -> bytes:
+            nonce = nonces.copy()
+            nonce.update(key_text)
+            try:
+                return decrypt(nonce.digest(), token[HEADER_BYTES:], place + key_text)
+            except (InvalidTag, ValueError):
+                raise TokenError(altered) from None
+
+        return value
 
     def _place(self, table: str, column: str) -> bytes:
         # PostgreSQL allows zero bytes neither in names nor in texts: no two places read the same.
@@ -240,6 +321,10 @@ class _DataKey:
 
 def _derived(key: bytes, purpose: bytes) -> bytes:
     return HKDFExpand(SHA256(), KEY_BYTES, purpose).derive(key)
+
+
+def _fingerprint(key: bytes) -> str:
+    return _derived(key, b"revops fingerprint v1")[:FINGERPRINT_BYTES].hex()
 
 
 def _keyed_hashes(key: bytes) -> tuple[HASH, HASH]:

@@ -10,14 +10,20 @@ from pydantic import TypeAdapter, ValidationError
 
 from revops.connection_stores import connections_of_files, variable_of
 from revops.connections_file import ConnectionFileError, Written
-from revops.keyring import DATA_KEYS, INDEX_KEY
+from revops.keyring import (
+    DATA_KEYS,
+    DATA_KEYS_FILE,
+    INDEX_KEY,
+    INDEX_KEY_FILE,
+    read_data_keys,
+    read_key,
+    read_variable,
+)
 from revops.setting_names import (
     CONNECTION_VARIABLES,
-    DATA_KEYS_FILE,
     EMBEDDING_IMAGE,
     EMBEDDING_PYTHON,
     EMBEDDING_VOLUMES,
-    INDEX_KEY_FILE,
 )
 from revops.setting_types import Database, MailServer
 
@@ -76,10 +82,16 @@ def encoder_faults(given: Mapping[str, str]) -> Iterator[Fault]:
 
 
 def key_faults(given: Mapping[str, str]) -> Iterator[Fault]:
-    """Tell which keys are given twice."""
-    for variable, file in ((DATA_KEYS, DATA_KEYS_FILE), (INDEX_KEY, INDEX_KEY_FILE)):
-        if variable in given and file in given:
-            yield variable, f"and {file} are both set: leave one out"
+    """Tell what is wrong with keys that are in files; keys in variables are checked with their fields."""
+    for variable, file, read in (
+        (DATA_KEYS, DATA_KEYS_FILE, read_data_keys),
+        (INDEX_KEY, INDEX_KEY_FILE, read_key),
+    ):
+        try:
+            if file in given:
+                read(read_variable(given, variable) or "")
+        except ValueError as error:
+            yield variable, str(error)
 
 
 def reason(message: str) -> str:

@@ -16,8 +16,6 @@ CONNECTION_VARIABLES = (
     "AIRFLOW_CONN_REVOPS_CORE",
     "AIRFLOW_CONN_SMTP_DEFAULT",
 )
-DATA_KEYS_FILE = f"{DATA_KEYS}_FILE"
-INDEX_KEY_FILE = f"{INDEX_KEY}_FILE"
 # Asked for only where a source file names columns to encrypt, by Keyring.from_environment.
 OPTIONAL_VARIABLES = (DATA_KEYS, INDEX_KEY)
 # Where `embed serve` answers; only searches by meaning ask for it.

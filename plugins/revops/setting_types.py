@@ -116,25 +116,6 @@ def _index_key(value: SecretStr) -> SecretStr:
     return value
 
 
-def _data_keys_file(value: Path) -> Path:
-    read_data_keys(_text_of(value))
-    return value
-
-
-def _index_key_file(value: Path) -> Path:
-    read_key(_text_of(value))
-    return value
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return _absolute(path).read_text().strip()
-    except OSError as error:
-        raise ValueError(f"{path} can't be read: {error.strerror}") from error
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not a text") from None
-
-
 Database = Annotated[str, AfterValidator(_database)]
 MailServer = Annotated[str, AfterValidator(_mail_server)]
 Addresses = Annotated[str, AfterValidator(_addresses)]
@@ -144,6 +125,3 @@ Urls = Annotated[tuple[str, ...], BeforeValidator(_urls)]
 Memory = Annotated[str, AfterValidator(_memory)]
 DataKeys = Annotated[SecretStr, AfterValidator(_data_keys)]
 IndexKey = Annotated[SecretStr, AfterValidator(_index_key)]
-# Read at each use, so that a new key takes effect without a restart; checked as they are now.
-DataKeysFile = Annotated[Path, AfterValidator(_data_keys_file)]
-IndexKeyFile = Annotated[Path, AfterValidator(_index_key_file)]

@@ -17,7 +17,7 @@ from pydantic import (
     ValidationError,
 )
 
-from revops.keyring import DATA_KEYS, INDEX_KEY
+from revops.keyring import DATA_KEYS, DATA_KEYS_FILE, INDEX_KEY, INDEX_KEY_FILE
 from revops.setting_faults import (
     SECRETS_BACKEND,
     connection_faults,
@@ -28,12 +28,10 @@ from revops.setting_faults import (
 )
 from revops.setting_names import (
     CONNECTION_VARIABLES,
-    DATA_KEYS_FILE,
     EMBEDDING_IMAGE,
     EMBEDDING_PYTHON,
     EMBEDDING_URL,
     EMBEDDING_VOLUMES,
-    INDEX_KEY_FILE,
     OPTIONAL_VARIABLES,
     REPORT_FOLDER,
     REQUIRE_READ_ONLY_SOURCE,
@@ -45,10 +43,8 @@ from revops.setting_types import (
     Addresses,
     Database,
     DataKeys,
-    DataKeysFile,
     ExistingPath,
     IndexKey,
-    IndexKeyFile,
     MailServer,
     Memory,
     Urls,
@@ -150,11 +146,12 @@ class Settings(BaseModel):
     # The examples are no keys, and refused as such: what is published here must encrypt nothing.
     data_keys: Annotated[DataKeys | None, Field(alias=DATA_KEYS, examples=[f"2:{PLACEHOLDER},1:{PLACEHOLDER}"])] = None
     index_key: Annotated[IndexKey | None, Field(alias=INDEX_KEY, examples=[PLACEHOLDER])] = None
+    # Where the keys are in files instead; their content is read at each use, and checked here.
     data_keys_file: Annotated[
-        DataKeysFile | None, Field(alias=DATA_KEYS_FILE, examples=["/run/secrets/airflow/data_keys"])
+        AbsolutePath | None, Field(alias=DATA_KEYS_FILE, examples=["/run/secrets/airflow/data_keys"])
     ] = None
     index_key_file: Annotated[
-        IndexKeyFile | None, Field(alias=INDEX_KEY_FILE, examples=["/run/secrets/airflow/index_key"])
+        AbsolutePath | None, Field(alias=INDEX_KEY_FILE, examples=["/run/secrets/airflow/index_key"])
     ] = None
     require_read_only_source: Annotated[bool, Field(alias=REQUIRE_READ_ONLY_SOURCE, examples=["true"])] = False
     pool_size: Annotated[PositiveInt, Field(alias="REVOPS_POOL_SIZE", le=100, examples=["4"])] = 4

@@ -29,7 +29,7 @@ class Pipeline:
     def __init__(self, sources: dict[str, str], warehouse: str) -> None:
         self.sources = sources
         self._warehouse = warehouse
-        self._keyring = Keyring.parse(f"1:{new_key()}", new_key())
+        self.keyring = Keyring.parse(f"1:{new_key()}", new_key())
         self._own = read_own_checks(SODA / "own.yaml")
 
     def as_role(self, role: str) -> psycopg.Connection:
@@ -51,7 +51,7 @@ class Pipeline:
                     config=config,
                     table=table,
                     run_id="night",
-                    keyring=self._keyring,
+                    keyring=self.keyring,
                     accept_deletions=accept_deletions,
                 )
 

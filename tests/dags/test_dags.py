@@ -62,7 +62,7 @@ def expected_edges(source: str) -> set[tuple[str, str]]:
 
 def test_all_files_are_read_without_an_error(bag: Any) -> None:
     assert bag.import_errors == {}
-    assert set(bag.dags) == {"odoo", "ace", "warehouse_setup"}
+    assert set(bag.dags) == {"odoo", "ace", "warehouse_setup", "warehouse_care"}
 
 
 def test_every_file_yields_a_dag(bag: Any) -> None:
@@ -70,7 +70,7 @@ def test_every_file_yields_a_dag(bag: Any) -> None:
     assert files == {Path(dag.fileloc).name for dag in bag.dags.values()}
 
 
-@pytest.mark.parametrize("dag_id", ["odoo", "ace", "warehouse_setup"])
+@pytest.mark.parametrize("dag_id", ["odoo", "ace", "warehouse_setup", "warehouse_care"])
 def test_serialisation_keeps_tasks_and_edges(bag: Any, dag_id: str) -> None:
     dag = bag.dags[dag_id]
     restored = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
@@ -133,7 +133,7 @@ def test_extraction_is_limited_by_the_pool_of_its_source(bag: Any, source: str) 
     assert pools == {f"{source}_source"}
 
 
-@pytest.mark.parametrize("dag_id", ["odoo", "ace", "warehouse_setup"])
+@pytest.mark.parametrize("dag_id", ["odoo", "ace", "warehouse_setup", "warehouse_care"])
 def test_runs_never_overlap_or_catch_up(bag: Any, dag_id: str) -> None:
     dag = bag.dags[dag_id]
     assert dag.max_active_runs == 1
@@ -158,7 +158,7 @@ def test_setup_runs_only_by_hand(bag: Any) -> None:
     assert restored.next_dagrun_info(last_automated_run_info=None) is None
 
 
-@pytest.mark.parametrize("dag_id", ["odoo", "ace", "warehouse_setup"])
+@pytest.mark.parametrize("dag_id", ["odoo", "ace", "warehouse_setup", "warehouse_care"])
 def test_tasks_retry_time_out_and_alert(bag: Any, dag_id: str) -> None:
     for task in bag.dags[dag_id].tasks:
         assert task.retries >= (0 if task.is_teardown else 1), task.task_id
@@ -190,7 +190,7 @@ def test_full_refresh_is_a_choice_and_off(bag: Any) -> None:
         assert parameter.schema["type"] == "boolean"
 
 
-@pytest.mark.parametrize("dag_id", ["odoo", "ace", "warehouse_setup"])
+@pytest.mark.parametrize("dag_id", ["odoo", "ace", "warehouse_setup", "warehouse_care"])
 def test_documentation_answers_the_six_questions(bag: Any, dag_id: str) -> None:
     doc = bag.dags[dag_id].doc_md
     positions = [doc.find(heading) for heading in HEADINGS]
@@ -205,6 +205,24 @@ def test_documentation_names_what_the_dag_writes_and_when(bag: Any, source: str)
     assert f"{hour:02d}:{minute:02d} UTC" in doc
     for written in (f"raw.{source}_*", *(f"core.{table}" for table in CORE_TABLES[source]), "search.embedding"):
         assert f"`{written}`" in doc
+
+
+def test_care_comes_every_night_after_the_sources_and_starts_nothing_by_itself(bag: Any) -> None:
+    dag = bag.dags["warehouse_care"]
+    assert set(dag.task_ids) == {"rotate_keys", "prune"}
+    # One that fails does not keep the other from its turn.
+    assert edges(dag) == set()
+    assert "05:30 UTC" in dag.doc_md
+    restored = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
+    following = restored.next_dagrun_info(last_automated_run_info=None)
+    assert following is not None
+    assert (following.run_after.hour, following.run_after.minute) == (5, 30)
+    assert following.run_after > datetime.now(UTC)
+    for task in dag.tasks:
+        assert task.retries >= 1
+        assert timedelta(0) < task.execution_timeout < dag.dagrun_timeout
+        assert list(task.on_failure_callback) == [alerts.task_failed]
+    assert list(dag.on_failure_callback) == [alerts.run_failed]
 
 
 PARSE = """
@@ -243,7 +261,7 @@ def parsed(probe: Callable[[str], Any]) -> Any:
 
 def test_reading_the_files_needs_no_connection_variable_or_network(parsed: Any) -> None:
     assert parsed["errors"] == {}
-    assert parsed["dags"] == ["ace", "odoo", "warehouse_setup"]
+    assert parsed["dags"] == ["ace", "odoo", "warehouse_care", "warehouse_setup"]
 
 
 def test_reading_the_files_imports_nothing_heavy(parsed: Any) -> None:

@@ -14,7 +14,7 @@ from revops.transform.targets import TARGETS
 
 pytestmark = pytest.mark.db
 
-FILES_CHANGED = "its files, rules, seeds or input columns have changed"
+FILES_CHANGED = "its files, rules, seeds, input columns or index key have changed"
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from hashlib import blake2b
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
@@ -19,11 +20,15 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from revops.keyring import (
     DATA_KEYS,
+    DATA_KEYS_FILE,
     INDEX_KEY,
+    INDEX_KEY_FILE,
     MAKE_A_KEY,
     Keyring,
     KeyringError,
     TokenError,
+    header_of,
+    key_id_of,
     new_key,
     normalise,
 )
@@ -320,3 +325,55 @@ def test_messages_about_tokens_hold_neither_value_nor_key_of_the_row(keyring: Ke
         keyring.decrypt(token[:-1], **place)
     told = str(caught.value) + repr(caught.value)
     assert not any(secret in told for secret in ("anna", "row-4711", token.hex()[6:20]))
+
+
+def test_keys_may_stand_in_files_which_are_read_at_each_use(tmp_path: Path) -> None:
+    keys, index = tmp_path / "data_keys", tmp_path / "index_key"
+    variables = {DATA_KEYS_FILE: str(keys), INDEX_KEY_FILE: str(index)}
+    keys.write_text(f"1:{OLD}\n")
+    index.write_text(f"{INDEX}\n")
+    assert Keyring.from_environment(variables).writing_id == 1
+    keys.write_text(f"2:{NEW},1:{OLD}\n")
+    assert Keyring.from_environment(variables).writing_id == 2
+    assert Keyring.from_environment({DATA_KEYS_FILE: str(keys), INDEX_KEY: INDEX}).writing_id == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "others", "reason"),
+    [
+        (None, {}, r"REVOPS_DATA_KEYS can't be read from .*keys \(REVOPS_DATA_KEYS_FILE\): No such file"),
+        (b"", {}, r"REVOPS_DATA_KEYS is missing: .*keys \(REVOPS_DATA_KEYS_FILE\) is empty; make a key with"),
+        (b"\xff\xfe", {}, r"REVOPS_DATA_KEYS can't be read from .*: it is not text"),
+        (OLD.encode(), {}, r"REVOPS_DATA_KEYS entry 1 is not ID:KEY"),
+        (f"1:{OLD}".encode(), {DATA_KEYS: f"1:{OLD}"}, "REVOPS_DATA_KEYS and REVOPS_DATA_KEYS_FILE are both set"),
+    ],
+)
+def test_a_file_that_can_not_count_is_named_and_not_quoted(
+    content: bytes | None, others: dict[str, str], reason: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "keys"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(KeyringError, match=reason) as caught:
+        Keyring.from_environment({DATA_KEYS_FILE: str(path), INDEX_KEY: INDEX, **others})
+    assert OLD[:16] not in str(caught.value)
+
+
+def test_fingerprints_tell_keys_apart_and_nothing_else(keyring: Keyring) -> None:
+    again = Keyring.parse(f"1:{OLD},2:{NEW}", INDEX)
+    assert again.fingerprints == keyring.fingerprints
+    assert again.index_fingerprint == keyring.index_fingerprint
+    other = Keyring.parse(f"1:{new_key()},2:{NEW}", new_key())
+    assert other.fingerprints[2] == keyring.fingerprints[2]
+    assert other.fingerprints[1] != keyring.fingerprints[1]
+    assert other.index_fingerprint != keyring.index_fingerprint
+    # Not a part of what encrypts: derived under a purpose of its own.
+    derived = HKDFExpand(SHA256(), 32, b"revops fingerprint v1").derive(base64.b64decode(NEW))
+    assert keyring.fingerprints[2] == derived[:8].hex()
+
+
+def test_tokens_tell_their_key(keyring: Keyring) -> None:
+    assert key_id_of(keyring.encrypt("v", **PLACE)) == keyring.writing_id == 2
+    assert header_of(2) == keyring.encrypt("v", **PLACE)[:3]
+    assert key_id_of(b"\x02\x00\x01") is None
+    assert key_id_of(b"\x01\x00") is None

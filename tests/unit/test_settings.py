@@ -290,23 +290,18 @@ def test_what_kubernetes_tells_a_pod_of_its_services_is_none() -> None:
 
 
 @pytest.mark.parametrize("variable", OPTIONAL_VARIABLES)
-def test_a_key_may_stand_in_a_file(variable: str, tmp_path: Path) -> None:
-    file = tmp_path / "key"
-    prefix = "1:" if variable == "REVOPS_DATA_KEYS" else ""
-    file.write_text(f"{prefix}{new_key()}\n")
+def test_a_file_of_keys_is_read_and_checked(variable: str, tmp_path: Path) -> None:
+    file, key = tmp_path / "key", "1:" * (variable == "REVOPS_DATA_KEYS") + new_key()
+    assert f"{variable} can't be read from {file} ({variable}_FILE)" in faults(**{f"{variable}_FILE": str(file)})
+    file.write_text(key[:-6])
+    assert "is not 32 bytes as base64" in (text := faults(**{f"{variable}_FILE": str(file)}))
+    assert key[2:20] not in text
+    file.write_text(f"{key}\n")
     settings = Settings.from_environment({**GOOD, f"{variable}_FILE": str(file)})
     assert file in (settings.data_keys_file, settings.index_key_file)
-    both = faults(**{f"{variable}_FILE": str(file), variable: f"{prefix}{new_key()}"})
-    assert f"  {variable} and {variable}_FILE are both set" in both
-    malformed = new_key()[:-4]
-    file.write_text(prefix + malformed)
-    text = faults(**{f"{variable}_FILE": str(file)})
-    assert f"  {variable}_FILE " in text
-    assert "is not 32 bytes as base64" in text
-    assert malformed[:16] not in text
-    file.unlink()
-    assert f"{file} can't be read: No such file or directory" in faults(**{f"{variable}_FILE": str(file)})
-    assert "is not an absolute path" in faults(**{f"{variable}_FILE": "keys"})
+    both = faults(**{variable: key, f"{variable}_FILE": str(file)})
+    assert f"{variable} and {variable}_FILE are both set" in both
+    assert f"{variable}_FILE keys is not an absolute path" in faults(**{f"{variable}_FILE": "keys"})
 
 
 def test_sources_that_must_be_read_only() -> None:

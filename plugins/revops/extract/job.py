@@ -48,7 +48,8 @@ class Job:
     """A load's sessions and findings.
 
     snapshot: the one that is read in, None for one of its own. bound: where a cursor may go on next time. written: how
-    far the source's log had come after the snapshot.
+    far the source's log had come after the snapshot. has_old_tokens: raw may hold tokens of another key than the one
+    that writes.
     """
 
     order: Order
@@ -60,6 +61,7 @@ class Job:
     bound: datetime | None = None
     written: Written | None = None
     window: Window = field(default_factory=lambda: Window(None))
+    has_old_tokens: bool = False
     loads: int = 0
     is_compared: bool = False
     repaired: int = 0
@@ -73,6 +75,7 @@ class Job:
             raw,
             self.ledger.load_id,
             keyring=self.order.keyring,
+            has_old_tokens=self.has_old_tokens,
             progress=self.ledger.progress,
         )
 

@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 TELL_S = 5.0
 # How long an unanswered COMMIT is waited for on the other connection.
 OUTCOME_TIMEOUT = "30s"
+# A batch of a rotation takes a second; who holds the lock for longer is another load.
+ROTATION_TIMEOUT = "20s"
 MEGABYTE = 1_000_000
 
 
@@ -129,7 +131,7 @@ def open_load(
     connection.autocommit = True
     ledger = Ledger(connection, config, table, run_id)
     with connection.transaction():
-        is_free = try_lock(holder, config, table)
+        is_free = try_lock(holder, config, table) or _outlast_rotation(holder, ledger)
         if is_free:
             begun = connection.execute(
                 "select min(load_id) from ops.load_range where source = %s and table_name = %s",
@@ -158,12 +160,40 @@ def open_load(
 
 def try_lock(warehouse: psycopg.Connection, config: Source, table: Table, *, shared: bool = False) -> bool:
     """Take the table's lock until the transaction ends; return False when another session holds it."""
+    return try_table_lock(warehouse, config.source, table.name, shared=shared)
+
+
+def try_table_lock(warehouse: psycopg.Connection, source: str, table_name: str, *, shared: bool = False) -> bool:
+    """Take the lock that all who write a table of raw share, as `try_lock` does."""
     function = "pg_try_advisory_xact_lock_shared" if shared else "pg_try_advisory_xact_lock"
-    row = warehouse.execute(
-        f"select {function}(hashtextextended(%s, 0))",
-        (f"load:{config.source}.{table.name}",),
-    ).fetchone()
+    row = warehouse.execute(f"select {function}(hashtextextended(%s, 0))", (_lock_name(source, table_name),)).fetchone()
     return row == (True,)
+
+
+def _outlast_rotation(warehouse: psycopg.Connection, ledger: Ledger) -> bool:
+    """Wait for the lock where a rotation of keys holds it, which lets go after each batch; tell whether it was had."""
+    name = ledger.config.raw_table(ledger.table)
+    rotating = warehouse.execute(
+        "select exists (select from ops.key_rotation where raw_table = %s and status = 'running')", (name,)
+    ).fetchone()
+    if rotating != (True,):
+        return False
+    row = warehouse.execute("select current_setting('lock_timeout')").fetchone()
+    try:
+        with warehouse.transaction():
+            warehouse.execute("select set_config('lock_timeout', %s, true)", (ROTATION_TIMEOUT,))
+            warehouse.execute(
+                "select pg_advisory_xact_lock(hashtextextended(%s, 0))",
+                (_lock_name(ledger.config.source, ledger.table.name),),
+            )
+            warehouse.execute("select set_config('lock_timeout', %s, true)", row)
+    except psycopg.errors.LockNotAvailable:
+        return False
+    return True
+
+
+def _lock_name(source: str, table_name: str) -> str:
+    return f"load:{source}.{table_name}"
 
 
 def require_own(warehouse: psycopg.Connection, ledger: Ledger, *, shared: bool = False) -> None:

@@ -26,6 +26,7 @@ from revops.extract.shape import shape_relation
 from revops.extract.snapshot import SharedSnapshot
 from revops.extract.stream import agree_on_text
 from revops.keyring import Keyring
+from revops.rotation.registry import admit
 from revops.sources import Source, Table
 
 log = structlog.get_logger(__name__)
@@ -76,8 +77,8 @@ def load_table(
     snapshot: the one to read in; without it, or when it can't show the table, the table is read in one of its own.
     full_refresh reads every row whatever the watermark says. accept_deletions: mark as many rows deleted as are gone.
     keyring: needed where columns are encrypted. The sessions are opened and closed here.
-    Raises TryAgainError for what passes by itself, ExtractError for what does not, or psycopg.Error. A first load
-    in ranges keeps the ranges that are committed, and the next try goes on from there.
+    Raises TryAgainError for what passes by itself, ExtractError and KeyringError for what does not, or psycopg.Error.
+    A first load in ranges keeps the ranges that are committed, and the next try goes on from there.
     """
     order = Order(config, table, snapshot, full_refresh, accept_deletions, keyring)
     with closing(route.warehouse()) as record, closing(route.warehouse()) as warehouse:
@@ -122,6 +123,15 @@ def _run(job: Job) -> LoadResult:
         raise ExtractError(
             f"{order.name}: {', '.join(relation.sensitive)} must be encrypted, but there is no key. "
             "Remedy: set REVOPS_DATA_KEYS and REVOPS_INDEX_KEY (see .env.example)."
+        )
+    if relation.sensitive and order.keyring is not None:
+        job.has_old_tokens = admit(
+            job.ledger.connection,
+            order.keyring,
+            source=order.config.source,
+            table_name=order.table.name,
+            raw_table=order.config.raw_table(order.table),
+            columns=relation.sensitive,
         )
     job.ledger.expected_rows = relation.rows
     is_known = bool(read_raw_columns(job.warehouse, order.config.raw_table(order.table)))

@@ -14,6 +14,7 @@ from revops.extract.formats import agreed_format
 from revops.extract.raw_table import RawTable
 from revops.extract.stream import Format, Progress, Rewrite, Streamed, stream_rows
 from revops.keyring import Keyring
+from revops.rotation.renewal import is_old, renew
 
 STAGING = sql.Identifier("pg_temp", "staging")
 
@@ -48,6 +49,7 @@ class Pipe:
     raw: RawTable
     load_id: int
     keyring: Keyring | None = None
+    has_old_tokens: bool = False
     progress: Progress | None = None
 
     @property
@@ -62,6 +64,24 @@ class Pipe:
             raise ExtractError(f"raw.{self.raw.name}: sensitive columns can't be read without keys")
         kinds = self.relation.sensitive
         return RowEncryptor(self.keyring, self.raw.name, list(kinds), form=self.form, domains=kinds)
+
+    def renew_tokens(self, condition: sql.Composable) -> None:
+        """Bring the tokens of those of raw's rows `t` that a condition names to the key that writes. Does not commit.
+
+        What is read has tokens of that key: only then rows whose values are the same are the same, byte by byte.
+        """
+        if not self.has_old_tokens or self.keyring is None:
+            return
+        # Of columns that drift has just made there is nothing to renew, but they are there.
+        columns = {name: kind for name, kind in self.relation.sensitive.items() if name in self.raw.types}
+        renew(
+            self.warehouse,
+            self.keyring,
+            table=self.raw.name,
+            key=token_key(self.relation.key),
+            columns=columns,
+            condition=is_old(columns, self.keyring) + sql.SQL(" and ") + condition,
+        )
 
 
 def fill_table(
@@ -96,6 +116,7 @@ def merge_staged(pipe: Pipe, staged: Streamed) -> Merged:
     that was marked deleted and is there again is revived.
     """
     relation = pipe.relation
+    pipe.renew_tokens(_is_staged(relation.key))
     names = [column.name for column in relation.columns]
     dropped = [name for name in pipe.raw.types if name not in names]
     assignments = [sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in names]
@@ -132,6 +153,7 @@ def merge_staged_without_key(pipe: Pipe, staged: Streamed) -> Merged:
     The table has no key: rows are told apart by a hash of their text, equal ones by counting them. What raw has and
     the source has not is left to `mark_unmatched`.
     """
+    pipe.renew_tokens(sql.SQL("true"))
     names = [column.name for column in pipe.relation.columns]
     pipe.warehouse.execute(
         sql.SQL(
@@ -208,6 +230,11 @@ def token_key(key: tuple[str, ...]) -> sql.Composed:
         return sql.SQL("{}::text").format(sql.Identifier(key[0]))
     parts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in key)
     return sql.SQL("row({})::text").format(parts)
+
+
+def _is_staged(key: tuple[str, ...]) -> sql.Composed:
+    same = sql.SQL(" and ").join(sql.SQL("s.{0} = t.{0}").format(sql.Identifier(name)) for name in key)
+    return sql.SQL("exists (select from {} as s where {})").format(STAGING, same)
 
 
 def _stored(relation: Relation) -> sql.Composed:

@@ -23,7 +23,7 @@ from revops.extract.raw_table import create_raw_table, read_raw_columns
 from revops.extract.sessions import Route
 from revops.extract.stream import Streamed, agree_on_text
 from revops.extract.window import XID_SPAN, Horizon, written_since
-from revops.naming import fitting_name
+from revops.rotation.registry import loading_name
 
 log = structlog.get_logger(__name__)
 
@@ -118,8 +118,7 @@ def forget(warehouse: psycopg.Connection, ledger: Ledger) -> None:
 
 
 def _loading_name(ledger: Ledger) -> str:
-    # No source's name has a space in it, so that no table of raw is called like this.
-    return fitting_name(f"loading {ledger.config.raw_table(ledger.table)}")
+    return loading_name(ledger.config.raw_table(ledger.table))
 
 
 def _resume(

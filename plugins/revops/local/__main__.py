@@ -17,12 +17,14 @@ from revops.embedding.encoder import EncoderError
 from revops.embedding.service import ServiceError
 from revops.errors import describe
 from revops.hooks.postgres import ConnectionSettingError
-from revops.local import commands
+from revops.keyring import KeyringError, TokenError
+from revops.local import commands, keys
 from revops.local.checking import check
 from revops.local.postgres import PostgresError
 from revops.local.search_arguments import add_search_arguments
 from revops.local.stack import WEB_PORT, Stack
 from revops.pools import PoolFileError
+from revops.rotation.errors import RotationBusyError, RotationError
 from revops.search import SearchError
 from revops.settings import SettingsError
 from revops.sources import SourceFileError
@@ -38,13 +40,17 @@ EXPECTED = (
     ConnectionFileError,
     ConnectionSettingError,
     EncoderError,
+    KeyringError,
     PoolFileError,
     PostgresError,
+    RotationBusyError,
+    RotationError,
     SearchError,
     ServiceError,
     SettingsError,
     SetupError,
     SourceFileError,
+    TokenError,
 )
 
 
@@ -105,6 +111,11 @@ def _parser() -> argparse.ArgumentParser:
     command("setup", "create and migrate the warehouse", lambda console, _: commands.setup(console))
     checks = command("check", "check settings and servers", lambda console, a: check(console, a.arguments))
     checks.add_argument("arguments", nargs="*")
+    rotate = command("rotate", "rotate the keys of raw", lambda console, a: keys.rotate(console, a.forget))
+    rotate.add_argument("--forget", type=int, metavar="ID", help="give up what only this lost key reads")
+    decrypt = command("decrypt", "show one value", lambda console, a: keys.decrypt(console, a.table, a.column, a.key))
+    for name in ("table", "column", "key"):
+        decrypt.add_argument(name)
     psql = command("psql", "psql on the embedded warehouse", lambda _, a: commands.psql(a.arguments))
     psql.add_argument("arguments", nargs="*")
     search = command("search", "hybrid search", lambda console, a: commands.search(console, a))

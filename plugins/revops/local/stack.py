@@ -15,7 +15,7 @@ import psycopg
 from dotenv import dotenv_values
 
 from revops.connection_stores import BACKEND_VARIABLES, connections_of_files, variable_of
-from revops.keyring import DATA_KEYS, INDEX_KEY
+from revops.keyring import DATA_KEYS, DATA_KEYS_FILE, INDEX_KEY, INDEX_KEY_FILE
 from revops.local import credentials
 from revops.local.databases import drop_databases, ensure_databases
 from revops.local.paths import CHECKOUT, state_home
@@ -113,7 +113,9 @@ class Stack:
         """
         if "AIRFLOW_CONN_REVOPS_CORE" in set_connections(own):
             return {}
-        return {DATA_KEYS: self.passwords["data_keys"], INDEX_KEY: self.passwords["index_key"]}
+        made = {DATA_KEYS: self.passwords["data_keys"], INDEX_KEY: self.passwords["index_key"]}
+        files = {DATA_KEYS: DATA_KEYS_FILE, INDEX_KEY: INDEX_KEY_FILE}
+        return {name: key for name, key in made.items() if files[name] not in own}
 
     def environment(self, *, mail_port: int, web_port: int, own: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of Airflow's processes.

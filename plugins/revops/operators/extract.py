@@ -35,6 +35,7 @@ from revops.keyring import Keyring
 from revops.lineage.openlineage import Copied, Database, extract_facets
 from revops.naming import raw_table_name
 from revops.operators.failure import failing_fast
+from revops.rotation.registry import require_all
 from revops.settings import requires_read_only_source
 from revops.sources import Source, load_source
 
@@ -119,6 +120,9 @@ class ExtractOperator(BaseOperator):
             "accept_deletions": bool(context["params"].get("accept_deletions", False)),
             "keyring": _keyring(config),
         }
+        if order["keyring"] is not None:
+            with connect_warehouse("revops_ingest", task=task) as warehouse:
+                require_all(warehouse, order["keyring"])
         if config.has_pattern(self.entry):
             return self._outcome(load_pattern(route, pattern=config.pattern(self.entry), **order))
         result = load_table(route, table=config.table(self.entry), **order)

@@ -18,6 +18,8 @@ from revops.lineage.errors import LineageError
 from revops.quality.anomaly_config import AnomalyFileError
 from revops.quality.checks import CheckFileError
 from revops.quality.record import QualityGateError
+from revops.retention import RetentionError
+from revops.rotation.errors import RotationError
 from revops.seeds import SeedError
 from revops.settings import SettingsError
 from revops.sources import SourceFileError
@@ -35,6 +37,8 @@ PERMANENT = (
     KeyringError,
     LineageError,
     QualityGateError,
+    RetentionError,
+    RotationError,
     SeedError,
     SettingsError,
     SetupError,

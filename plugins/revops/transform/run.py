@@ -24,7 +24,7 @@ from revops.transform.misfits import find_misfits
 from revops.transform.quarantine import quarantine, record_rules
 from revops.transform.rules import ISSUES, REJECTED, apply_rules
 from revops.transform.scope import create_scope, in_scope
-from revops.transform.state import State, digest_of, read_state, save_state, why_full
+from revops.transform.state import State, digest_of, read_index_keys, read_state, save_state, why_full
 from revops.transform.targets import Target
 from revops.transform.views import InputViews
 
@@ -154,7 +154,8 @@ def _transform(
     for name, value in SETTINGS.items():
         warehouse.execute("select set_config(%s, %s, true)", (name, value))
     views = InputViews(warehouse, definition, source)
-    digest = digest_of(definition, views.actual, seeds_checksum(include / "seeds"))
+    index_keys = read_index_keys(warehouse, definition, source)
+    digest = digest_of(definition, views.actual, seeds_checksum(include / "seeds"), *index_keys)
     previous = read_state(warehouse, target, source)
     full_reason = why_full(warehouse, target, previous, digest=digest, full_refresh=full_refresh)
     read_up_to = previous.read_up_to if previous is not None and full_reason is None else {}

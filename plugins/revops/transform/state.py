@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import psycopg
 
+from revops.extract.shape import blind_index_name
 from revops.transform.definition import Definition
 from revops.transform.targets import Target
 
@@ -45,14 +46,34 @@ def save_state(
     )
 
 
-def digest_of(definition: Definition, actual: dict[str, dict[str, str]], *seeds: str) -> str:
-    """Return what a table is made of: its files, the types of the raw columns that it reads, the seeds."""
+def read_index_keys(warehouse: psycopg.Connection, definition: Definition, source: str) -> list[str]:
+    """Return by which index key and kind the blind indexes were computed that a table takes from a source's raw.
+
+    Rows that were given other blind indexes are the same by their loads: who copies them must copy all of them again.
+    """
+    if "blind_index" not in definition.statement:
+        return []
+    rows = warehouse.execute(
+        "select raw_table, column_name, kind, index_fingerprint from ops.encrypted_column "
+        "where source = %s and raw_table = any(%s) order by raw_table, column_name",
+        (source, [item.table for item in definition.inputs]),
+    ).fetchall()
+    read = {item.table: item.columns for item in definition.inputs}
+    return [
+        f"{raw_table}.{column} {kind} {fingerprint}"
+        for raw_table, column, kind, fingerprint in rows
+        if blind_index_name(column) in read[raw_table]
+    ]
+
+
+def digest_of(definition: Definition, actual: dict[str, dict[str, str]], *others: str) -> str:
+    """Return what a table is made of: its files, the types of the raw columns that it reads, seeds, index keys."""
     digest = hashlib.sha256(definition.digest.encode())
     for item in definition.inputs:
         columns = {name: actual[item.table].get(name) for name in item.columns} if actual[item.table] else None
         digest.update(f"{item.table}{columns}\0".encode())
-    for seed in seeds:
-        digest.update(seed.encode() + b"\0")
+    for other in others:
+        digest.update(other.encode() + b"\0")
     return digest.hexdigest()
 
 
@@ -72,7 +93,7 @@ def why_full(
     if previous is None:
         return "first run"
     if previous.definition != digest:
-        return "its files, rules, seeds or input columns have changed"
+        return "its files, rules, seeds, input columns or index key have changed"
     for table, load in previous.read_up_to.items():
         row = warehouse.execute(
             "select change from ops.schema_change where load_id > %(load)s "
