@@ -16,6 +16,7 @@ from revops.connection_stores import BACKEND
 from revops.keyring import DATA_KEYS
 from revops.local.__main__ import _parser
 from revops.local.commands import CommandError, _only_one
+from revops.local.postgres import EmbeddedPostgres
 from revops.local.stack import WEB_PORT, Stack, own_settings, set_connections
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -156,16 +157,14 @@ def in_a_file(tmp_path: Path, **connections: str) -> dict[str, str]:
 
 def test_the_samples_leave_the_connections_of_a_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One in the environment besides would be in two places, and stop the tasks."""
-    samples = dict.fromkeys(("AIRFLOW_CONN_ODOO_SOURCE", "AIRFLOW_CONN_REVOPS_CORE"), "postgresql://h/sample")
-    monkeypatch.setattr(Stack, "sample_connections", lambda _: samples)
-    monkeypatch.setattr(Stack, "_metadata_uri", lambda *_: "postgresql+psycopg2://h/airflow")
+    monkeypatch.setattr(EmbeddedPostgres, "port", lambda _: 5432)
     stack, own = Stack(tmp_path), in_a_file(tmp_path, revops_core="postgresql://h/own")
     assert set_connections({**own, "AIRFLOW_CONN_ACE_SOURCE": "x"}) == {
         "AIRFLOW_CONN_ACE_SOURCE",
         "AIRFLOW_CONN_REVOPS_CORE",
     }
     environment = stack.environment(mail_port=25, web_port=8080, own=own)
-    assert environment["AIRFLOW_CONN_ODOO_SOURCE"] == "postgresql://h/sample"
+    assert "127.0.0.1:5432/odoo" in environment["AIRFLOW_CONN_ODOO_SOURCE"]
     assert "AIRFLOW_CONN_REVOPS_CORE" not in environment
     # Nor does it make keys for a warehouse that is not its own.
     assert DATA_KEYS not in environment
