@@ -146,6 +146,7 @@ class Settings(BaseModel):
     # The examples are no keys, and refused as such: what is published here must encrypt nothing.
     data_keys: Annotated[DataKeys | None, Field(alias=DATA_KEYS, examples=[f"2:{PLACEHOLDER},1:{PLACEHOLDER}"])] = None
     index_key: Annotated[IndexKey | None, Field(alias=INDEX_KEY, examples=[PLACEHOLDER])] = None
+    # Where the keys are in files instead; their content is read at each use, and checked here.
     data_keys_file: Annotated[
         AbsolutePath | None, Field(alias=DATA_KEYS_FILE, examples=["/run/secrets/airflow/data_keys"])
     ] = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import subprocess
@@ -11,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from revops.connection_stores import BACKEND
+from revops.keyring import DATA_KEYS
 from revops.local.__main__ import _parser
 from revops.local.commands import CommandError, _only_one
-from revops.local.stack import WEB_PORT, Stack, own_settings
+from revops.local.postgres import EmbeddedPostgres
+from revops.local.stack import WEB_PORT, Stack, own_settings, set_connections
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -139,3 +143,45 @@ def test_the_file_counts_where_the_environment_is_silent(tmp_path: Path) -> None
 def test_without_a_file_only_the_environment_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_ACE_SOURCE", "postgresql://h/d")
     assert own_settings(dotenv=tmp_path / "none") == {"AIRFLOW_CONN_ACE_SOURCE": "postgresql://h/d"}
+
+
+def in_a_file(tmp_path: Path, **connections: str) -> dict[str, str]:
+    """The settings of somebody who has connections in a file."""
+    path = tmp_path / "connections.json"
+    path.write_text(json.dumps(connections))
+    return {
+        "AIRFLOW__SECRETS__BACKEND": BACKEND,
+        "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps({"connections_file_path": str(path)}),
+    }
+
+
+def test_the_samples_leave_the_connections_of_a_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in the environment besides would be in two places, and stop the tasks."""
+    monkeypatch.setattr(EmbeddedPostgres, "port", lambda _: 5432)
+    stack, own = Stack(tmp_path), in_a_file(tmp_path, revops_core="postgresql://h/own")
+    assert set_connections({**own, "AIRFLOW_CONN_ACE_SOURCE": "x"}) == {
+        "AIRFLOW_CONN_ACE_SOURCE",
+        "AIRFLOW_CONN_REVOPS_CORE",
+    }
+    environment = stack.environment(mail_port=25, web_port=8080, own=own)
+    assert "127.0.0.1:5432/odoo" in environment["AIRFLOW_CONN_ODOO_SOURCE"]
+    assert "AIRFLOW_CONN_REVOPS_CORE" not in environment
+    # Nor does it make keys for a warehouse that is not its own.
+    assert DATA_KEYS not in environment
+
+
+def test_a_malformed_connections_file_ends_in_a_sentence(tmp_path: Path) -> None:
+    own = in_a_file(tmp_path, revops_core="postgresql://u:hunter2@h:port/d")
+    result = command_line("setup", home=tmp_path, **own)
+    assert result.returncode == 1
+    assert f"error: {tmp_path}/connections.json: revops_core: its URI is malformed" in result.stdout
+    assert "Traceback" not in result.stdout + result.stderr
+    assert "hunter2" not in result.stdout + result.stderr
+
+
+def test_the_warehouse_of_a_connections_file_is_the_one_that_is_set_up(tmp_path: Path) -> None:
+    own = in_a_file(tmp_path, revops_core="postgresql://u:hunter2@127.0.0.1:9/mine?sslrootcert=%2Fetc%2Fhosts")
+    result = command_line("setup", home=tmp_path, **own)
+    assert result.returncode == 1
+    assert "mine on 127.0.0.1:9" in result.stdout
+    assert not (tmp_path / "postgres").exists()

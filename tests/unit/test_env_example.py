@@ -20,7 +20,7 @@ PYTHON = [path for folder in ("plugins", "dags", "include/embedding") for path i
 COMPOSE_FILES = sorted(ROOT.glob("docker-compose*.yaml"))
 OWN = re.compile(r"(REVOPS|AIRFLOW_CONN)_[A-Z0-9_]+")
 # The machine's own, which every program heeds.
-OF_THE_MACHINE = {"PATH", "HOME", "NO_PROXY", "HTTPS_PROXY", "HF_ENDPOINT", "PGSSLROOTCERT"}
+OF_THE_MACHINE = {"PATH", "HOME", "SUDO_USER", "NO_PROXY", "HTTPS_PROXY", "HF_ENDPOINT", "PGSSLROOTCERT"}
 # Set for a process by whoever starts it, never by people.
 OF_A_PROCESS = {"AIRFLOW_HOME", "AIRFLOW__API__BASE_URL", *BACKEND_VARIABLES}
 # Of make: what to install with, and what a single call is about.

@@ -26,7 +26,7 @@ from revops.local.sample import SEED
 from revops.local.search_arguments import read_asked
 from revops.local.searching import Queries, queries_meanwhile, show_searches, show_similar
 from revops.local.show import show_report, show_trace
-from revops.local.stack import WEB_PORT, Stack, own_settings
+from revops.local.stack import WEB_PORT, Stack, adopt_warehouse, own_settings, set_connections
 from revops.local.watch import watch_runs
 from revops.report import RunReport, read_report
 from revops.settings import Settings
@@ -169,7 +169,7 @@ def setup(console: Console) -> int:
     """Create and migrate the warehouse that the connection revops_core names."""
     stack = Stack.of_checkout()
     own = own_settings()
-    if "AIRFLOW_CONN_REVOPS_CORE" not in own:
+    if "AIRFLOW_CONN_REVOPS_CORE" not in set_connections(own):
         stack.start_postgres()
     _set_up_warehouse(stack, console, own)
     return 0
@@ -193,7 +193,9 @@ def search(console: Console, arguments: argparse.Namespace) -> int:
     own = own_settings()
     if stack.postgres.port() is None:
         stack.start_postgres()
-    settings = Settings.from_environment(_environment(stack, own))
+    environment = _environment(stack, own)
+    settings = Settings.from_environment(environment)
+    adopt_warehouse(environment)
     asked = read_asked(arguments)
     if arguments.like:
         entity, entity_id = arguments.like
@@ -214,9 +216,10 @@ def _prepare(stack: Stack, console: Console, *, advance: bool, own: Mapping[str,
         done(f"port {stack.start_postgres()}")
     # All that is wrong with the settings, before anything is built on them.
     Settings.from_environment(_environment(stack, settings))
-    if {"AIRFLOW_CONN_ODOO_SOURCE", "AIRFLOW_CONN_ACE_SOURCE"} - set(settings):
+    connections = set_connections(settings)
+    if {"AIRFLOW_CONN_ODOO_SOURCE", "AIRFLOW_CONN_ACE_SOURCE"} - connections:
         _prepare_samples(stack, console, advance=advance)
-    if "AIRFLOW_CONN_REVOPS_CORE" not in settings:
+    if "AIRFLOW_CONN_REVOPS_CORE" not in connections:
         _set_up_warehouse(stack, console, settings)
     ensure_model(stack, console, settings)
 
@@ -252,8 +255,8 @@ def _prepare_samples(stack: Stack, console: Console, *, advance: bool) -> None:
 def _set_up_warehouse(stack: Stack, console: Console, own: Mapping[str, str]) -> None:
     from revops.hooks.warehouse import warehouse_conninfo
 
-    uri = own.get("AIRFLOW_CONN_REVOPS_CORE") or stack.sample_connections()["AIRFLOW_CONN_REVOPS_CORE"]
-    os.environ["AIRFLOW_CONN_REVOPS_CORE"] = uri
+    embedded = {} if "AIRFLOW_CONN_REVOPS_CORE" in set_connections(own) else stack.sample_connections()
+    adopt_warehouse({**embedded, **own})
     migrations = read_migrations(INCLUDE / "sql" / "migrations")
     with step(console, "warehouse revops_core") as done:
         applied = set_up_warehouse(
@@ -308,13 +311,12 @@ def _run_dags(
         console.print(f"triggered {', '.join(runs)}")
         states = watch_runs(api, runs, console)
         failed = {run_id for dag_id, run_id in runs.items() if states[dag_id] != "success"}
-        if running.is_new and failed and "AIRFLOW_CONN_SMTP_DEFAULT" not in (own or {}):
+        if running.is_new and failed and "AIRFLOW_CONN_SMTP_DEFAULT" not in set_connections(own or {}):
             with console.status("waiting for the mail about the failure"):
                 unmailed = wait_for_digests(stack.mail_folder, failed)
             for run_id in unmailed:
                 console.print(f"[yellow]no mail came about {run_id}[/]", highlight=False)
-    environment = _environment(stack, own or {})
-    os.environ["AIRFLOW_CONN_REVOPS_CORE"] = environment["AIRFLOW_CONN_REVOPS_CORE"]
+    adopt_warehouse(_environment(stack, own or {}))
     with connect_warehouse("revops_quality", task="report") as warehouse:
         return states, [
             read_report(warehouse, source=dag_id, run_id=run_id)

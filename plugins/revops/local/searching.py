@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -124,6 +123,4 @@ def _connect(stack: Stack, settings: Settings) -> psycopg.Connection:
     if is_running and (own := stack.sample_connections()["AIRFLOW_CONN_REVOPS_CORE"]) == settings.revops_core:
         # Airflow reads connections of all kinds, and takes two seconds to be imported; this one is known.
         return connect("revops_core", make_conninfo(own, options=session_options(role), **SESSION))
-    if settings.revops_core is not None:
-        os.environ["AIRFLOW_CONN_REVOPS_CORE"] = settings.revops_core
     return connect_warehouse(role, task="search")

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 import psycopg
 from dotenv import dotenv_values
 
+from revops.connection_stores import BACKEND_VARIABLES, connections_of_files, variable_of
 from revops.keyring import DATA_KEYS, DATA_KEYS_FILE, INDEX_KEY, INDEX_KEY_FILE
 from revops.local import credentials
 from revops.local.databases import drop_databases, ensure_databases
@@ -110,7 +111,7 @@ class Stack:
 
         What this checkout makes, `make clean` removes: values of a lasting warehouse would be lost with it.
         """
-        if "AIRFLOW_CONN_REVOPS_CORE" in own:
+        if "AIRFLOW_CONN_REVOPS_CORE" in set_connections(own):
             return {}
         made = {DATA_KEYS: self.passwords["data_keys"], INDEX_KEY: self.passwords["index_key"]}
         files = {DATA_KEYS: DATA_KEYS_FILE, INDEX_KEY: INDEX_KEY_FILE}
@@ -166,6 +167,8 @@ class Stack:
         }
         if EMBEDDING_IMAGE in own:
             del defaults[EMBEDDING_PYTHON]
+        for variable in set_connections(own):
+            defaults.pop(variable, None)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
         return {**inherited, **defaults, **own, **fixed}
 
@@ -188,6 +191,20 @@ class Stack:
         )
         port = self.postgres.port()
         return f"{scheme}://{login}:{quote(self.passwords[login])}@127.0.0.1:{port}/{database}?{query}"
+
+
+def set_connections(own: Mapping[str, str]) -> set[str]:
+    """Return the variables of the connections that the user has set, or has in a connections file.
+
+    Raises ConnectionFileError.
+    """
+    return {name for name in own if name.startswith("AIRFLOW_CONN_")} | set(map(variable_of, connections_of_files(own)))
+
+
+def adopt_warehouse(environment: Mapping[str, str]) -> None:
+    """Have this process look for the connection revops_core where Airflow's processes do."""
+    names = {"AIRFLOW_CONN_REVOPS_CORE", *(name for name in environment if name.startswith(BACKEND_VARIABLES))}
+    os.environ.update({name: environment[name] for name in names if name in environment})
 
 
 def own_settings(*, dotenv: Path = DOTENV) -> dict[str, str]:
