@@ -108,6 +108,19 @@ model: install  ## fetch BGE-M3 into REVOPS_EMBEDDING_MODEL, or VOLUME=revops-mo
 	@$(LOCAL) model $(if $(FROM),--from "$(FROM)") $(if $(ENDPOINT),--endpoint "$(ENDPOINT)")
 endif
 
+.PHONY: backup
+backup:  ## Compose: dump the warehouse and Airflow's database (TO=/backups/2026-11-23); docs/backup.md
+	@test -n "$(TO)" || { echo "usage: make backup TO=/backups/$$(date +%F)"; exit 2; }
+	@deploy/backup/compose warehouse "$(TO)" dump /backup/warehouse revops_core
+	@deploy/backup/compose metadata "$(TO)" dump /backup/metadata airflow
+	@echo "Not in it: the keys. Keep secrets/airflow/data_keys and index_key elsewhere."
+
+.PHONY: restore
+restore: export ASIDE := $(ASIDE)
+restore:  ## Compose: restore the warehouse (FROM=/backups/2026-11-23; ASIDE=1 renames what is there; SERVICE=metadata); docs/backup.md
+	@test -d "$(FROM)/$(or $(SERVICE),warehouse)" || { echo "usage: make restore FROM=/backups/$$(date +%F)"; exit 2; }
+	@deploy/backup/compose $(or $(SERVICE),warehouse) "$(FROM)" restore /backup/$(or $(SERVICE),warehouse)
+
 .PHONY: lint
 lint: $(VENV)/.installed  ## check style, types and SQL
 	$(BIN)/ruff check .
