@@ -129,6 +129,19 @@ endif
 secrets:  ## make the passwords, keys and certificates that the Compose stack lacks (ARGS="--demo --name warehouse=db.example.com")
 	@REVOPS_TAG="$(REVOPS_TAG)" include/airflow/make-secrets $(ARGS)
 
+.PHONY: backup
+backup:  ## Compose: dump the warehouse and Airflow's database (TO=/backups/2026-11-23); docs/backup.md
+	@test -n "$(TO)" || { echo "usage: make backup TO=/backups/$$(date +%F)"; exit 2; }
+	@deploy/backup/compose warehouse "$(TO)" dump /backup/warehouse revops_core
+	@deploy/backup/compose metadata "$(TO)" dump /backup/metadata airflow
+	@echo "Not in it: the keys. Keep secrets/airflow/data_keys and index_key elsewhere."
+
+.PHONY: restore
+restore: export ASIDE := $(ASIDE)
+restore:  ## Compose: restore the warehouse (FROM=/backups/2026-11-23; ASIDE=1 renames what is there; SERVICE=metadata); docs/backup.md
+	@test -d "$(FROM)/$(or $(SERVICE),warehouse)" || { echo "usage: make restore FROM=/backups/$$(date +%F)"; exit 2; }
+	@deploy/backup/compose $(or $(SERVICE),warehouse) "$(FROM)" restore /backup/$(or $(SERVICE),warehouse)
+
 .PHONY: lint
 lint: $(VENV)/.installed  ## check style, types and SQL, and look for secrets in the tree and its history
 	$(BIN)/ruff check .

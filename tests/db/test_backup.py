@@ -220,6 +220,8 @@ def test_a_restored_warehouse_is_the_one_that_was_dumped(
     )
     assert refused.returncode == 1
     assert f"has a database {name} already" in refused.stderr
+    with other.connect(name) as connection:
+        assert rows_of(connection) == rows
     _assert_only_the_keys_read(dsn, pipeline.keyring)
     _assert_the_next_night_goes_on(Pipeline(pipeline.sources, dsn, keyring=pipeline.keyring), dsn, rows)
 
