@@ -14,7 +14,7 @@ import yaml
 from airflow.serialization.serialized_objects import DagSerialization
 
 from revops import alerts
-from revops.local.stack import POOLS
+from revops.pools import read_pools
 
 ROOT = Path(__file__).resolve().parents[2]
 DAG_FOLDER = ROOT / "dags"
@@ -124,7 +124,7 @@ def test_billing_starts_first(bag: Any) -> None:
 
 def test_every_pool_is_made_by_the_stack(bag: Any) -> None:
     named = {task.pool for dag in bag.dags.values() for task in dag.tasks} - {"default_pool"}
-    assert named == set(POOLS)
+    assert named == set(read_pools())
 
 
 @pytest.mark.parametrize("source", ["odoo", "ace"])
