@@ -162,6 +162,6 @@ def test_nobody_deletes_what_is_young(care: psycopg.Connection) -> None:
 
 @pytest.mark.parametrize("role", ["revops_ingest", "revops_transform", "revops_embed", "revops_api", "revops_audit"])
 def test_other_roles_prune_nothing(warehouse_dsn: str, role: str) -> None:
-    with psycopg.connect(warehouse_dsn, options=f"-c role={role}") as session:
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            session.execute("select ops.prune('rule_result', 30, 1)")
+    session = psycopg.connect(warehouse_dsn, options=f"-c role={role}")
+    with session, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        session.execute("select ops.prune('rule_result', 30, 1)")
