@@ -8,7 +8,7 @@ FROM ${BASE}
 # Written by whatever account runs the container, with the group 0: a fresh volume takes these rights over.
 USER 0
 RUN install --directory --owner 50000 --group 0 --mode 0775 \
-    /var/lib/revops /var/lib/revops/embedding /var/lib/revops/reports /opt/airflow/logs
+    /var/lib/revops /var/lib/revops/embedding /var/lib/revops/reports /var/lib/revops/sample /opt/airflow/logs
 USER 50000:0
 
 # From what changes least to what changes most: a change of the code below costs seconds and a few kilobytes.
@@ -31,6 +31,7 @@ ENV HOME=/home/airflow \
 
 COPY include/airflow/airflow.cfg ./
 COPY include/anomaly.yaml ./include/
+COPY include/airflow/pools.json ./include/airflow/
 COPY include/seeds ./include/seeds
 COPY include/soda ./include/soda
 COPY include/sources ./include/sources

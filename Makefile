@@ -129,6 +129,23 @@ endif
 secrets:  ## make the passwords, keys and certificates that the Compose stack lacks (ARGS="--demo --name warehouse=db.example.com")
 	@REVOPS_TAG="$(REVOPS_TAG)" include/airflow/make-secrets $(ARGS)
 
+# PROFILE and the settings of docker-compose.yaml travel in the environment: make up PROFILE=demo,scale WEB_PORT=9090
+.PHONY: up
+up:  ## start the Compose stack, on Docker alone (PROFILE=demo with sample sources, dev with a mail sink, scale with workers)
+	@include/compose/up
+
+.PHONY: down
+down:  ## stop the Compose stack; its volumes stay (VOLUMES=1 removes them, after asking)
+	@include/compose/down
+
+.PHONY: logs
+logs:  ## follow the logs of the Compose stack (SERVICE=airflow-scheduler)
+	@include/compose/run logs --follow --tail 100 $(SERVICE)
+
+.PHONY: mail
+mail:  ## list the mails that the Compose stack's mail sink has taken
+	@include/compose/run exec mail python -m mail_sink --list
+
 .PHONY: lint
 lint: $(VENV)/.installed  ## check style, types and SQL, and look for secrets in the tree and its history
 	$(BIN)/ruff check .

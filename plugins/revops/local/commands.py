@@ -22,6 +22,7 @@ from revops.local.digest import wait_for_digests
 from revops.local.embedding_server import EmbeddingServer
 from revops.local.model_supply import ensure_model, fetch_model
 from revops.local.progress import step
+from revops.local.sample import SEED
 from revops.local.search_arguments import read_asked
 from revops.local.searching import Queries, queries_meanwhile, show_searches, show_similar
 from revops.local.show import show_report, show_trace
@@ -32,7 +33,6 @@ from revops.settings import Settings
 from revops.sources import INCLUDE
 from revops.warehouse_setup import read_migrations, set_up_warehouse
 
-SEED = 303
 SEARCHES = (
     "moving a data centre to the cloud before the lease ends",
     "réduire la facture AWS",

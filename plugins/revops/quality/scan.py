@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import site
 import subprocess
 import sys
 import tempfile
@@ -156,6 +157,8 @@ def _run_soda(
         }
         environment = {
             "HOME": scratch,
+            # Airflow's image has the packages in the home of its account.
+            "PYTHONUSERBASE": site.getuserbase(),
             "PATH": os.defpath,
             "LANG": "C.UTF-8",
             "PYTHONPATH": str(PACKAGE_ROOT),

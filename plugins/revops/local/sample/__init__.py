@@ -5,4 +5,7 @@ from __future__ import annotations
 from revops.local.sample.advance import advance
 from revops.local.sample.create import create
 
-__all__ = ["advance", "create"]
+__all__ = ["SEED", "advance", "create"]
+
+# Of the sample sources that people see: the same rows everywhere.
+SEED = 303

@@ -1,0 +1,117 @@
+"""`python -m revops.compose.health PART`: whether a part of Airflow does its work; exit code 0 or 1, and a line.
+
+Asked every few seconds in each container, hence without a library where that goes: `airflow jobs check` would take four
+seconds of a processor. The module is nothing that a running Airflow imports.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+SECRETS = Path("/run/secrets/airflow")
+TIMEOUT_S = 5
+# Three times Airflow's own thresholds would hide a hang; a machine under load is late by a few beats.
+OLDEST_BEAT_S = 60
+
+API_SERVER = "http://127.0.0.1:8080/api/v2/monitor/health"
+SCHEDULER = "http://127.0.0.1:8974/health"
+BEAT = """
+    select extract(epoch from now() - latest_heartbeat) from job
+    where job_type = %s and hostname = %s and state = 'running' order by latest_heartbeat desc limit 1
+"""
+
+
+class UnhealthyError(Exception):
+    """The part does not do its work; the message says how that shows."""
+
+
+def check_api_server() -> str:
+    """The server answers and reaches the metadata database; of the other parts it only repeats what that holds."""
+    state = json.loads(_get(API_SERVER))["metadatabase"]["status"]
+    if state != "healthy":
+        raise UnhealthyError(f"the metadata database is {state}")
+    return "answers"
+
+
+def check_scheduler() -> str:
+    """The scheduler's own server, which looks at the heartbeat of this container's scheduler in the database."""
+    _get(SCHEDULER)
+    return "schedules"
+
+
+def check_job(job_type: str) -> str:
+    """The job of this very container has given a sign of life."""
+    import psycopg2
+
+    conninfo = (SECRETS / "sql_alchemy_conn").read_text().strip().replace("postgresql+psycopg2://", "postgresql://")
+    connection = psycopg2.connect(conninfo, connect_timeout=TIMEOUT_S, application_name="revops:health")
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(BEAT, (job_type, _hostname()))
+            row = cursor.fetchone()
+    finally:
+        connection.close()
+    if row is None:
+        raise UnhealthyError(f"no {job_type} runs here yet")
+    if row[0] > OLDEST_BEAT_S:
+        raise UnhealthyError(f"the {job_type} gave its last sign of life {row[0]:.0f} s ago")
+    return f"last sign of life {row[0]:.0f} s ago"
+
+
+def check_worker() -> str:
+    """The worker answers over the broker, as the executor reaches it."""
+    from celery import Celery
+
+    app = Celery(broker=(SECRETS / "celery_broker_url").read_text().strip())
+    name = f"celery@{socket.gethostname()}"
+    if not app.control.ping(destination=[name], timeout=TIMEOUT_S, limit=1):
+        raise UnhealthyError(f"{name} does not answer over the broker")
+    return "answers"
+
+
+def _get(address: str) -> bytes:
+    try:
+        with urlopen(address, timeout=TIMEOUT_S) as answer:  # noqa: S310 - this container's own
+            found: bytes = answer.read()
+    except HTTPError as error:
+        raise UnhealthyError(f"{address} answers {error.code}") from error
+    return found
+
+
+def _hostname() -> str:
+    """Return the name under which Airflow enters its jobs: airflow.utils.net.getfqdn."""
+    found = socket.getaddrinfo(socket.gethostname(), None, 0, socket.SOCK_DGRAM, 0, socket.AI_CANONNAME)
+    return next((entry[3] for entry in found if entry[3]), socket.gethostname())
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "api-server": check_api_server,
+    "scheduler": check_scheduler,
+    "dag-processor": lambda: check_job("DagProcessorJob"),
+    "triggerer": lambda: check_job("TriggererJob"),
+    "worker": check_worker,
+}
+
+
+def main() -> int:
+    """Check the part that the command line names."""
+    if len(sys.argv) != 2 or sys.argv[1] not in PARTS:
+        sys.stderr.write(f"usage: python -m revops.compose.health {'|'.join(PARTS)}\n")
+        return 2
+    try:
+        said = PARTS[sys.argv[1]]()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the part is not healthy, and this says why
+        sys.stdout.write(f"{type(error).__name__}: {error}\n")
+        return 1
+    sys.stdout.write(f"{said}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
