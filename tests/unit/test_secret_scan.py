@@ -164,4 +164,4 @@ def test_a_list_without_reasons_is_refused(tmp_path: Path, text: str) -> None:
 def test_every_value_that_is_allowed_here_is_no_secret() -> None:
     """The list is short and obviously harmless: nothing random is on it."""
     for value in read_allowed(ROOT / ".kingfisher" / "allowed.yaml"):
-        assert len(value) < 16, value
+        assert len(value) < 16 or value.startswith("canary-"), value

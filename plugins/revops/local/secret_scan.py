@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from revops.local.paths import CHECKOUT
 
 FOLDER = ".kingfisher"
 PROGRAM = Path(sys.executable).with_name("kingfisher")
+# Folders of the search itself.
+TREE, HISTORY = "tree", "history.git"
 GIT = shutil.which("git") or "/usr/bin/git"
 OPTIONS = ("--no-validate", "--no-update-check", "--confidence=low", "--format=jsonl")
 _SHOWN = 3
@@ -97,28 +99,34 @@ def scan(root: Path) -> list[Finding]:
 
     What was removed since is found as well. Raises ScanError.
     """
-    with tempfile.TemporaryDirectory(prefix="revops-secrets-") as scratch:
-        _git(root, "init", "--quiet", "--bare", scratch)
-        repository, history = [], []
+    with tempfile.TemporaryDirectory(prefix="revops-secrets-") as folder:
+        scratch = Path(folder)
+        repository = scratch / HISTORY
+        _git(root, "init", "--quiet", "--bare", str(repository))
+        of_archive = []
         if _history_of(root) == "none":
             # An unpacked archive: git tells by .gitignore what belongs to it.
-            repository = [f"--git-dir={scratch}", f"--work-tree={root}"]
+            of_archive = [f"--git-dir={repository}", f"--work-tree={root}"]
         else:
             # In a repository of its own: other branches, and what else lies in a checkout, are not this one's history.
             fetch = ["fetch", "--quiet", "--no-tags", "--update-shallow", str(root), "HEAD:refs/heads/scanned"]
-            _git(root, f"--git-dir={scratch}", *fetch)
-            history = [scratch]
-        listed = _git(root, *repository, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-        files = [f"./{name}" for name in listed.split("\0") if name and (root / name).is_file()]
-        return list(_findings(root, [*files, *history]))
+            _git(root, f"--git-dir={repository}", *fetch)
+        listed = _git(root, *of_archive, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+        # Copied, for a folder is searched five times as fast as its files one by one.
+        for name in filter(None, listed.split("\0")):
+            if (root / name).is_file():
+                copy = scratch / TREE / name
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(root / name, copy)
+        return list(_findings(scratch, rules=root / FOLDER / "rules.yaml", has_history=not of_archive))
 
 
-def _findings(root: Path, paths: Sequence[str]) -> Iterator[Finding]:
-    rules = root / FOLDER / "rules.yaml"
+def _findings(scratch: Path, *, rules: Path, has_history: bool) -> Iterator[Finding]:
     own = [f"--rules-path={rules}"] if rules.exists() else []
     command = [str(PROGRAM), "--quiet", "scan", *OPTIONS, f"--rule-cache-dir={CHECKOUT / FOLDER / 'cache'}", *own]
+    paths = [TREE, *([HISTORY] if has_history else [])]
     try:
-        ended = subprocess.run([*command, *paths], cwd=root, capture_output=True, text=True, check=False)
+        ended = subprocess.run([*command, *paths], cwd=scratch, capture_output=True, text=True, check=False)
     except OSError as error:
         raise ScanError(f"{PROGRAM} can't be run: {error.strerror}. Remedy: make install") from error
     has_ended = False
@@ -129,7 +137,7 @@ def _findings(root: Path, paths: Sequence[str]) -> Iterator[Finding]:
             finding = told["finding"]
             origin = finding.get("git_metadata") or {}
             yield Finding(
-                path=str((origin.get("file") or finding)["path"]).removeprefix("./"),
+                path=str((origin.get("file") or finding)["path"]).removeprefix("./").removeprefix(f"{TREE}/"),
                 line=int(finding["line"]),
                 rule=told["rule"]["id"],
                 value=finding["snippet"],
