@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -145,6 +146,21 @@ def test_runs_at_once_agree_and_a_killed_one_is_completed(root: Path) -> None:
             assert data.decode() not in shown, name
     uri = (root / "airflow" / "sql_alchemy_conn").read_text()
     assert (root / "metadata" / "airflow_password").read_text() in uri
+
+
+def test_one_process_at_a_time_works_on_the_folder(root: Path) -> None:
+    entered = threading.Event()
+
+    def second() -> None:
+        with SecretFiles.opened(root):
+            entered.set()
+
+    thread = threading.Thread(target=second)
+    with SecretFiles.opened(root):
+        thread.start()
+        assert not entered.wait(0.3)
+    assert entered.wait(10)
+    thread.join()
 
 
 def test_derived_files_follow_a_password_that_was_renewed(make: Callable[..., list[str]], root: Path) -> None:
