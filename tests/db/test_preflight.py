@@ -133,6 +133,14 @@ def test_all_that_is_wrong_is_told_with_its_remedy_and_no_password(warehouse_dsn
     assert lines[-1].startswith("7 of 9 checks failed: settings, revops_core, ")
 
 
+def test_what_is_not_needed_is_told_and_keeps_nothing_from_starting() -> None:
+    environment = {"AIRFLOW_CONN_SMTP_DEFAULT": SMTP.format(port=free_port())}
+    code, lines = preflight(environment, "--only=connections", "--only=smtp_default", "--needed=connections")
+    assert code == 0
+    assert any(line.startswith("failed ") and "smtp_default" in line for line in lines)
+    assert lines[-1] == "1 of 2 checks failed: smtp_default"
+
+
 def test_an_unknown_check_is_refused_and_the_others_are_named() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "revops.preflight", "--only", "warehous"],

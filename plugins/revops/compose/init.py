@@ -14,6 +14,8 @@ SECRETS = Path("/run/secrets/airflow")
 ADMIN = "admin"
 # For the embedding service, which loads its model at the same time.
 WAIT_S = "120"
+# Without these nothing runs. A source or a mail server that is down must not keep the web UI from starting: it is told.
+NEEDED = ("settings", "connections", "sources", "revops_core", "airflow")
 
 log = structlog.get_logger("revops.init")
 
@@ -67,9 +69,10 @@ def set_pools() -> str:
 
 
 def check_settings() -> str:
-    """Check settings, connections and the encoder; raises SystemExit where something is wrong, after all is said."""
+    """Check settings, connections and the encoder; raises SystemExit where what is NEEDED is wrong, after all is said."""
     # A process of its own: it prints its progress, and knows nothing of the database that this one is connected to.
-    checked = subprocess.run([sys.executable, "-m", "revops.preflight", "--wait", WAIT_S], check=False)
+    needed = [word for name in NEEDED for word in ("--needed", name)]
+    checked = subprocess.run([sys.executable, "-m", "revops.preflight", "--wait", WAIT_S, *needed], check=False)
     if checked.returncode != 0:
         raise SystemExit(checked.returncode)
     return "passed"
