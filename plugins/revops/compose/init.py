@@ -69,7 +69,7 @@ def set_pools() -> str:
 
 
 def check_settings() -> str:
-    """Check settings, connections and the encoder; raises SystemExit where what is NEEDED is wrong, after all is said."""
+    """Check settings, connections and the encoder; raises SystemExit where what is NEEDED is wrong."""
     # A process of its own: it prints its progress, and knows nothing of the database that this one is connected to.
     needed = [word for name in NEEDED for word in ("--needed", name)]
     checked = subprocess.run([sys.executable, "-m", "revops.preflight", "--wait", WAIT_S, *needed], check=False)
