@@ -257,15 +257,15 @@ def test_an_engine_that_is_away_is_said_to_be(proxy: Running) -> None:
 
 @contextlib.contextmanager
 def attached(proxy: Running) -> Iterator[socket.socket]:
-    with proxy.connect(
-        f"POST {ATTACH} HTTP/1.1\r\nHost: x\r\n".encode() + UPGRADE + b"Content-Length: 0\r\n\r\n"
-    ) as on:
-        answer = b""
-        while not answer.endswith(b"first"):
-            assert (chunk := on.recv(65536)), answer
+    request = f"POST {ATTACH} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n".encode() + UPGRADE + b"\r\n"
+    with proxy.connect(request) as connection:
+        answer = chunk = connection.recv(65536)
+        while chunk and not answer.endswith(b"first"):
+            chunk = connection.recv(65536)
             answer += chunk
         assert answer.startswith(b"HTTP/1.1 101 ")
-        yield on
+        assert answer.endswith(b"first")
+        yield connection
 
 
 def test_input_and_output_go_through_in_both_directions(proxy: Running) -> None:
