@@ -21,7 +21,8 @@ RUN python lock/unlocked.py lock/constraints.txt | xargs --no-run-if-empty pip u
     && pip check
 
 # HOME: where the packages are found by the account of any number.
-# PYTHONDONTWRITEBYTECODE: the root is read-only; all of the bytecode is made below, once for every container.
+# PYTHONDONTWRITEBYTECODE: the root is read-only. All of the bytecode is made here, once for every container: without it
+# each command of Airflow computes 3 s longer.
 ENV HOME=/home/airflow \
     PYTHONPATH=/opt/airflow/plugins \
     PYTHONDONTWRITEBYTECODE=1 \

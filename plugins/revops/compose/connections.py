@@ -23,6 +23,7 @@ VARIABLES = {
     "revops_core": "AIRFLOW_CONN_REVOPS_CORE",
     "smtp_default": "AIRFLOW_CONN_SMTP_DEFAULT",
 }
+FIELDS = {"conn_type", "description", "host", "port", "login", "password", "schema", "extra"}
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 DOCKER = "docker://docker-proxy:2375"
 MAIL_SINK = (
@@ -79,20 +80,25 @@ def write_connections(files: SecretFiles, connections: Connections, *, host_root
 
     host_root: where the host's file system is seen. Raises SecretsError.
     """
-    written: dict[str, str | dict[str, Any]] = dict(connections.found)
-    for name, path in connections.bundles.items():
-        copy = f"ca-{name}.pem"
-        files.put(f"airflow/{copy}", _read_bundle(host_root, path, VARIABLES[name]))
-        written[name] = _with_bundle(connections.found[name], f"{MOUNTED}/{copy}")
+    written: dict[str, str | dict[str, Any]] = {}
+    for name, value in connections.found.items():
+        copy = None
+        if (path := connections.bundles.get(name)) is not None:
+            files.put(f"airflow/ca-{name}.pem", _read_bundle(host_root, path, VARIABLES[name]))
+            copy = f"{MOUNTED}/ca-{name}.pem"
+        written[name] = _as_object(value, copy) if _is_json(value) else _with_bundle(value, copy)
     written["docker_default"] = DOCKER
     kept = {name: value for name, value in _existing(files).items() if name not in (*VARIABLES, "docker_default")}
     files.put(FILE, (json.dumps({**kept, **written}, indent=2) + "\n").encode())
 
 
 def bundle_of(value: str) -> Path | None:
-    """Return the certificate file that a connection names, None when it names none or the system's."""
+    """Return the certificate file that a connection names, None when it names none or the system's.
+
+    Raises ValueError when the connection can't be read.
+    """
     path = _extra(json.loads(value)).get("sslrootcert") if _is_json(value) else _query(value).get("sslrootcert")
-    return Path(path) if path and path != "system" else None
+    return Path(str(path)) if path and path != "system" else None
 
 
 def _fault(name: str, value: str) -> str | None:
@@ -107,9 +113,18 @@ def _fault(name: str, value: str) -> str | None:
             f"names {_host(value)}, which in a container is the container itself. Remedy: the name by which another "
             "machine reaches that host"
         )
-    if (path := bundle_of(value)) is not None and not path.is_absolute():
+    try:
+        path = bundle_of(value)
+    except ValueError:
+        return "has an extra that is no JSON object"
+    if path is not None and not path.is_absolute():
         return f"has sslrootcert={path}. Remedy: an absolute path on this machine"
-    return None
+    unknown = sorted(set(json.loads(value)) - FIELDS) if _is_json(value) else []
+    return (
+        f"has the field {unknown[0]!r}, which no connection has. Remedy: {', '.join(sorted(FIELDS))}"
+        if unknown
+        else None
+    )
 
 
 def _host(value: str) -> str | None:
@@ -130,20 +145,29 @@ def _query(value: str) -> dict[str, str]:
 
 def _extra(fields: Mapping[str, Any]) -> dict[str, Any]:
     extra = fields.get("extra") or {}
-    parsed: dict[str, Any] = json.loads(extra) if isinstance(extra, str) else dict(extra)
+    parsed = json.loads(extra) if isinstance(extra, str) else extra
+    if not isinstance(parsed, dict):
+        raise ValueError("extra is no object")
     return parsed
 
 
-def _with_bundle(value: str, path: str) -> str:
-    if _is_json(value):
-        fields = json.loads(value)
-        return json.dumps({**fields, "extra": {**_extra(fields), "sslrootcert": path}})
-    parts = urlsplit(value)
+def _with_bundle(uri: str, path: str | None) -> str:
+    if path is None:
+        return uri
+    parts = urlsplit(uri)
     query = "&".join(
         f"sslrootcert={quote(path)}" if item.partition("=")[0] == "sslrootcert" else item
         for item in parts.query.split("&")
     )
     return urlunsplit(parts._replace(query=query))
+
+
+def _as_object(value: str, path: str | None) -> dict[str, Any]:
+    """Return a connection written as JSON in the form that Airflow's backend of files reads."""
+    fields = json.loads(value)
+    extra = {**_extra(fields), **({} if path is None else {"sslrootcert": path})}
+    port = {"port": int(fields["port"])} if fields.get("port") else {}
+    return {**{name: fields[name] for name in fields if name not in ("extra", "port")}, **port, "extra_dejson": extra}
 
 
 def _read_bundle(host_root: Path, path: Path, variable: str) -> bytes:

@@ -23,28 +23,30 @@ Progress = Callable[[str], None]
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; expected failures end in a sentence and exit code 1, not in a traceback."""
     options = _parser().parse_args(arguments)
+    # Messages name files as the host has them.
+    seen_at = f"{options.host_root}/".replace("//", "/")
     try:
-        given = read_dotenv(options.env_file)
+        given = read_dotenv(options.env_file and options.host_root / options.env_file.absolute().relative_to("/"))
         if options.list_bundles:
             _say_all(sorted({str(path) for path in bundles(given)}))
             return 0
-        with SecretFiles.opened(options.folder) as files:
-            notes = make_secrets(
-                files,
-                given,
-                names=_further_names(options.name),
-                demo=options.demo,
-                mail_sink=options.mail_sink,
-                host_root=options.host_root,
-            )
-            _say_all(_report(files.made))
-            _say_all(notes)
+        with SecretFiles.opened(options.host_root / options.folder.absolute().relative_to("/")) as files:
+            try:
+                notes = make_secrets(
+                    files,
+                    given,
+                    names=_further_names(options.name),
+                    demo=options.demo,
+                    mail_sink=options.mail_sink,
+                    host_root=options.host_root,
+                )
+            finally:
+                _say_all(_report(files.made))
+            _say_all(notes if files.made else [*notes, "secrets: complete, nothing to do"])
     except SecretsError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
+        return _fail(str(error).replace(seen_at, "/"))
     except OSError as error:
-        sys.stderr.write(f"error: {error.filename or ''} {error.strerror or error}\n")
-        return 1
+        return _fail(f"{error.filename or ''} {error.strerror or error}".replace(seen_at, "/"))
     return 0
 
 
@@ -62,7 +64,7 @@ def bundles(given: Mapping[str, str]) -> list[Path]:
     for variable in VARIABLES.values():
         try:
             path = bundle_of(given.get(variable, ""))
-        except (ValueError, AttributeError):
+        except ValueError:
             continue  # make_secrets tells what is wrong with it
         if path is not None and path.is_absolute():
             found.append(path)
@@ -74,9 +76,12 @@ def _report(made: Iterable[str]) -> list[str]:
     for name in made:
         folder, _, file = name.partition("/")
         folders[folder].append(file)
-    if not folders:
-        return ["secrets: complete, nothing to do"]
     return [f"secrets/{folder}: wrote {', '.join(files)}" for folder, files in folders.items()]
+
+
+def _fail(reason: str) -> int:
+    sys.stderr.write(f"error: {reason}\n")
+    return 1
 
 
 def _say_all(lines: Iterable[str]) -> None:

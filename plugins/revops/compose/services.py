@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -134,6 +135,8 @@ def _default_connections(passwords: Mapping[str, str], *, demo: bool, mail_sink:
 def _check_names(names: Mapping[str, Sequence[str]]) -> None:
     if unknown := sorted(set(names) - set(SERVERS)):
         raise SecretsError(f"there is no server {unknown[0]!r} to name. Remedy: one of {', '.join(SERVERS)}")
+    if wrong := [name for given in names.values() for name in given if not re.fullmatch(r"[A-Za-z0-9.:*_-]+", name)]:
+        raise SecretsError(f"{wrong[0]!r} is no name or address of a server. Remedy: such as db.example.com")
 
 
 def _password() -> str:
