@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 
+from revops.keyring import Keyring
 from revops.local.stack import Stack
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,6 +49,11 @@ class Commands:
         self.stack.postgres.start()
         with psycopg.connect(self.stack.postgres.conninfo(database)) as connection:
             return connection.execute(statement.encode()).fetchall()
+
+    @property
+    def keyring(self) -> Keyring:
+        """The keys of this stack's encrypted columns."""
+        return Keyring.parse(self.stack.passwords["data_keys"], self.stack.passwords["index_key"])
 
     def _environment(self, own: dict[str, str]) -> dict[str, str]:
         inherited = {

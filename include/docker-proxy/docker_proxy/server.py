@@ -23,6 +23,7 @@ from docker_proxy.wire import CHUNK, MOST_HEADERS, Answer, BrokenError, Request,
 # For a client to say what it wants, and for the engine to begin to answer. What follows may be silent for hours.
 REQUEST_S = 10
 ENGINE_S = 120
+LINGER_S = 2
 MOST_CONNECTIONS = 128
 # What the engine says of itself and of its answer; its framing is ours.
 _HEADERS = (b"content-type", b"api-version", b"docker-experimental", b"ostype", b"server")
@@ -52,10 +53,10 @@ class Proxy:
             await self._answer(request, connection, reader, writer)
         except RefusedError as error:
             _log("refused", request, reason=str(error), status=error.status)
-            _tell(connection, writer, error.status, f"docker-proxy: {error}")
+            await _tell(connection, reader, writer, error.status, f"docker-proxy: {error}")
         except (BrokenError, TimeoutError, OSError) as error:
             _log("broken", request, reason=str(error) or type(error).__name__)
-            _tell(connection, writer, 502, f"docker-proxy: the engine can't be asked: {error}")
+            await _tell(connection, reader, writer, 502, f"docker-proxy: the engine can't be asked: {error}")
         finally:
             self._open -= 1
             with contextlib.suppress(OSError):
@@ -173,10 +174,17 @@ async def _whole(answer: Answer) -> bytes:
     return b"".join([chunk async for chunk in answer.body()])
 
 
-def _tell(connection: h11.Connection, writer: asyncio.StreamWriter, status: int, message: str) -> None:
+async def _tell(
+    connection: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, status: int, message: str
+) -> None:
     """Answer with an error, where an answer has not begun."""
-    with contextlib.suppress(h11.LocalProtocolError, OSError):
+    with contextlib.suppress(h11.LocalProtocolError, OSError, TimeoutError):
         writer.write(write_json(connection, status, {"message": message}))
+        writer.write_eof()
+        # To close on what was sent and not read would take the answer back from a client that is still sending.
+        async with asyncio.timeout(LINGER_S):
+            while await reader.read(CHUNK):
+                pass
 
 
 def _keep_alive(writer: asyncio.StreamWriter) -> None:

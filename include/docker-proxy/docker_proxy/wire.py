@@ -11,10 +11,10 @@ import h11
 
 from docker_proxy.errors import RefusedError
 
-CHUNK = 65536
+CHUNK = 16384
 # The description of a container has about 2 kB.
 MOST_BODY = 65536
-MOST_HEADERS = 16384
+MOST_HEADERS = 8192
 
 
 class BrokenError(Exception):
