@@ -74,15 +74,14 @@ def test_the_log_tells_which_task_read_and_wrote_what(commands: Commands, second
 
 def test_values_that_choose_rows_are_in_no_statement(commands: Commands, second_night: SecondNight) -> None:
     """Restated months of a payer are read by COPY, which takes no parameters."""
-    restated = commands.query(
-        "revops_core", "select distinct period ->> 'payer_account_id' from ops.period_restatement"
-    )
-    payers = [str(payer) for (payer,) in restated]
-    assert payers
+    restated = commands.query("revops_core", "select distinct period ->> 'period_date' from ops.period_restatement")
+    months = [str(month) for (month,) in restated]
+    assert months
+    assert "None" not in months
     task = "revops:extract:odoo.c_billing_internal_cur"
     statements = [entry["message"] for entry in access_log(commands) if entry.get("application_name") == task]
     assert any("revops.period_0" in statement for statement in statements)
-    assert not [payer for payer in payers if any(payer in statement for statement in statements)]
+    assert not [month for month in months if any(month in statement for statement in statements)]
 
 
 def test_access_is_on_record(commands: Commands, second_night: SecondNight) -> None:
