@@ -15,7 +15,10 @@ SEALED = {
     "ACE's name": "Canarius-Vwqx",
 }
 # Typed into a text that raw and core keep; taken out of what is searched, and in no log.
-TYPED = {"typed e-mail": "canary.typed3@typed-example.com", "partner": "Canaryholm Qzx Industries"}
+TYPED = {"typed e-mail": "canary.typed3@typed-example.com"}
+# A company's name, which is searched by, and in no log either.
+COMPANY = {"company": "Canaryholm Qzx Industries"}
+EVERYTHING = (SECRETS, SEALED, TYPED, COMPANY)
 
 
 def plant(odoo: psycopg.Connection, ace: psycopg.Connection) -> None:
@@ -28,7 +31,7 @@ def plant(odoo: psycopg.Connection, ace: psycopg.Connection) -> None:
     odoo.execute(
         "update res_partner set name = %s, display_name = %s where id = "
         "(select max(id) from res_partner where is_company and active)",
-        (TYPED["partner"], TYPED["partner"]),
+        (COMPANY["company"], COMPANY["company"]),
     )
     odoo.execute(
         "update res_users set password = %s, totp_secret = %s where id = (select max(id) from res_users)",

@@ -19,7 +19,9 @@ from tests.stack import Commands
 
 pytestmark = pytest.mark.e2e
 
-ALL = (canary.SECRETS, canary.SEALED, canary.TYPED)
+ALL = canary.EVERYTHING
+# What may stand in a text that is searched.
+UNSEARCHED = (canary.SECRETS, canary.SEALED, canary.TYPED)
 
 
 def access_log(commands: Commands) -> Iterator[dict[str, Any]]:
@@ -50,24 +52,36 @@ def test_no_session_of_a_night_is_in_the_clear(commands: Commands, second_night:
 def test_the_log_tells_which_task_read_and_wrote_what(commands: Commands, second_night: SecondNight) -> None:
     entries = list(access_log(commands))
     for login, database, task, words in (
-        ("odoo_reader", "odoo", "revops:extract:odoo.crm_lead", 'from "public"."crm_lead"'),
-        ("ace_reader", "c303_prod_apn_01", "revops:extract:ace.apn_opportunity", 'from "public"."apn_opportunity"'),
-        ("revops", "revops_core", "revops:extract:odoo.crm_lead", '"raw"."odoo_crm_lead"'),
-        ("revops", "revops_core", "revops:transform:odoo_opportunities", '"core"."odoo_opportunities"'),
-        ("revops", "revops_core", "revops:embed:odoo", '"search"."embedding"'),
+        ("odoo_reader", "odoo", "revops:extract:odoo.crm_lead", ("copy (select", '"public"."crm_lead"')),
+        ("ace_reader", "c303_prod_apn_01", "revops:extract:ace.apn_opportunity", ("copy (", '"public"."apn_opport')),
+        ("revops", "revops_core", "revops:extract:odoo.crm_lead", ("copy ", "crm_lead")),
+        ("revops", "revops_core", "revops:transform:odoo_opportunities", ("insert into", "core.odoo_opportunities")),
+        ("revops", "revops_core", "revops:embed:odoo", ("search.embedding",)),
     ):
         found = [
             entry
             for entry in entries
             if (entry.get("user"), entry.get("dbname"), entry.get("application_name")) == (login, database, task)
         ]
-        assert any(words in entry["message"] for entry in found), (login, task)
+        assert any(all(word in entry["message"].lower() for word in words) for entry in found), (login, task)
     # Airflow polls: of its own database there are sessions, but no selects.
     airflow = [entry["message"] for entry in entries if entry.get("user") == "airflow"]
     assert any(message.startswith("connection authorized") for message in airflow)
     assert not [
         message for message in airflow if message.lower().startswith(("statement: select", "statement: update"))
     ]
+
+
+def test_values_that_choose_rows_are_in_no_statement(commands: Commands, second_night: SecondNight) -> None:
+    """Restated months of a payer are read by COPY, which takes no parameters."""
+    restated = commands.query("revops_core", "select distinct period ->> 'period_date' from ops.period_restatement")
+    months = [str(month) for (month,) in restated]
+    assert months
+    assert "None" not in months
+    task = "revops:extract:odoo.c_billing_internal_cur"
+    statements = [entry["message"] for entry in access_log(commands) if entry.get("application_name") == task]
+    assert any("revops.period_0" in statement for statement in statements)
+    assert not [month for month in months if any(month in statement for statement in statements)]
 
 
 def test_access_is_on_record(commands: Commands, second_night: SecondNight) -> None:
@@ -92,7 +106,7 @@ def test_canaries_are_in_the_sources_and_sealed_in_the_warehouse(commands: Comma
     assert isinstance(token, bytes)
     documents = commands.query("revops_core", "select text from search.document where text like '%want a review%'")
     assert len(documents) == 1
-    assert canary.found_in(str(documents), *ALL) == set()
+    assert canary.found_in(str(documents), *UNSEARCHED) == set()
 
 
 def test_no_canary_is_in_a_log_a_mail_a_report_or_a_file_handed_over(
@@ -120,7 +134,7 @@ def test_no_canary_is_in_a_log_a_mail_a_report_or_a_file_handed_over(
         assert canary.found_in("\n".join([str(mail["Subject"]), *parts]), *ALL) == set(), path.name
     handed = [text for path in second_night.watcher.files for text in _texts(path)]
     assert any("want a review" in text for text in handed), "the lead of the canaries was not handed over"
-    assert canary.found_in("\n".join(handed), *ALL) == set()
+    assert canary.found_in("\n".join(handed), *UNSEARCHED) == set()
 
 
 def _texts(path: Any) -> list[str]:
@@ -141,7 +155,7 @@ def test_no_canary_is_in_airflows_database(commands: Commands, second_night: Sec
             for (row,) in airflow.execute(sql.SQL("select t::text from {} as t").format(sql.Identifier(table))):
                 rows += 1
                 assert canary.found_in(row, *ALL) == set(), table
-    assert rows > 1000
+    assert rows > 200
 
 
 def test_no_sealed_value_is_in_the_warehouses_files(commands: Commands, second_night: SecondNight) -> None:
