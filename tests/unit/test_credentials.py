@@ -61,7 +61,7 @@ def test_a_warehouse_of_the_users_own_gets_no_keys_that_make_clean_removes(tmp_p
 def test_airflow_gets_the_keys_and_the_users_own_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stack = Stack(tmp_path)
     monkeypatch.setattr(Stack, "sample_connections", lambda _: {})
-    monkeypatch.setattr(Stack, "_metadata_uri", lambda _: "postgresql+psycopg2://h/airflow")
+    monkeypatch.setattr(Stack, "_uri", lambda *_: "postgresql+psycopg2://h/airflow")
     environment = stack.environment(mail_port=25, web_port=8080, own={INDEX_KEY: "own"})
     assert environment[DATA_KEYS] == stack.passwords["data_keys"]
     assert environment[INDEX_KEY] == "own"
