@@ -62,14 +62,16 @@ def engine() -> APIClient:
 def image(engine: APIClient) -> str:
     """The image of include/embedding; TORCH_INDEX names the index that torch comes from."""
     arguments = ["--build-arg", f"TORCH_INDEX_URL={index}"] if (index := os.environ.get("TORCH_INDEX")) else []
+    return build_image(ROOT / "include" / "embedding", TAG, *arguments)
+
+
+def build_image(context: Path, tag: str, *arguments: str) -> str:
+    """Build an image; return its tag."""
     built = subprocess.run(
-        ["docker", "build", "-q", "-t", TAG, *arguments, str(ROOT / "include" / "embedding")],
-        capture_output=True,
-        text=True,
-        check=False,
+        ["docker", "build", "-q", "-t", tag, *arguments, str(context)], capture_output=True, text=True, check=False
     )
     assert built.returncode == 0, built.stderr[-3000:]
-    return TAG
+    return tag
 
 
 @pytest.fixture(scope="session")

@@ -102,8 +102,8 @@ def test_containers_may_do_little(stack: ComposeStack) -> None:
 
 def test_no_process_is_root(stack: ComposeStack) -> None:
     for name, container in stack.services().items():
-        told = stack.engine.top(container["Id"], "-eo uid,args")
-        users = {row[0] for row in told["Processes"]}
+        told = stack.engine.top(container["Id"], "-eo pid,uid,args")
+        users = {row[1] for row in told["Processes"]}
         assert users, name
         assert "0" not in users, (name, told["Processes"])
 

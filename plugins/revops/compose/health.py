@@ -1,14 +1,17 @@
 """`python -m revops.compose.health PART`: whether a part of Airflow does its work; exit code 0 or 1, and a line.
 
 Asked every few seconds in each container, hence without a library where that goes: `airflow jobs check` would take four
-seconds of a processor. The module is nothing that a running Airflow imports.
+seconds of a processor. Docker restarts what ends, not what hangs: a part that has been ill for long is ended here.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from urllib.error import HTTPError
@@ -18,6 +21,9 @@ SECRETS = Path("/run/secrets/airflow")
 TIMEOUT_S = 5
 # Three times Airflow's own thresholds would hide a hang; a machine under load is late by a few beats.
 OLDEST_BEAT_S = 60
+# Longer than a start on a busy machine, a restart of the database, or a night's longest garbage collection.
+HUNG_S = 600
+ILL_SINCE = Path("/tmp/ill-since")  # noqa: S108 - the container's own, new with each start
 
 API_SERVER = "http://127.0.0.1:8080/api/v2/monitor/health"
 SCHEDULER = "http://127.0.0.1:8974/health"
@@ -75,6 +81,31 @@ def check_worker() -> str:
     return "answers"
 
 
+def end_if_hung(*, parent: int = 1) -> None:
+    """End the part after HUNG_S of illness, so that Docker starts it anew; parent: the container's first process.
+
+    That one can't be killed from inside. It ends with its child.
+    """
+    if not ILL_SINCE.exists():
+        ILL_SINCE.touch()
+    elif time.time() - ILL_SINCE.stat().st_mtime > HUNG_S:
+        for child in _children(parent):
+            sys.stdout.write(f"ill for over {HUNG_S} s: ending process {child}\n")
+            os.kill(child, signal.SIGKILL)
+
+
+def _children(parent: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # no process, or one that has just ended
+        if int(fields[1]) == parent:
+            found.append(int(entry.name))
+    return found
+
+
 def _get(address: str) -> bytes:
     try:
         with urlopen(address, timeout=TIMEOUT_S) as answer:  # noqa: S310 - this container's own
@@ -108,7 +139,9 @@ def main() -> int:
         said = PARTS[sys.argv[1]]()
     except Exception as error:  # noqa: BLE001 - whatever it is, the part is not healthy, and this says why
         sys.stdout.write(f"{type(error).__name__}: {error}\n")
+        end_if_hung()
         return 1
+    ILL_SINCE.unlink(missing_ok=True)
     sys.stdout.write(f"{said}\n")
     return 0
 

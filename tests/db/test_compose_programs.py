@@ -1,0 +1,102 @@
+"""What the Compose stack's own programs do in a database: heartbeats read, sample sources made once."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from revops.compose import health, samples
+
+pytestmark = pytest.mark.db
+
+
+@pytest.fixture
+def jobs(
+    empty_database: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str, str, float], None]:
+    """A function that enters a job of this machine, or of another, whose last heartbeat is so old."""
+    database = empty_database()
+    parameters = psycopg.conninfo.conninfo_to_dict(database)
+    query = "&".join(f"{name}={parameters[name]}" for name in ("sslmode", "sslrootcert", "channel_binding"))
+    login = f"{parameters['user']}:{parameters['password']}@{parameters['host']}:{parameters['port']}"
+    (tmp_path / "sql_alchemy_conn").write_text(f"postgresql+psycopg2://{login}/{parameters['dbname']}?{query}")
+    monkeypatch.setattr(health, "SECRETS", tmp_path)
+    with psycopg.connect(database) as connection:
+        connection.execute(
+            "create table job (job_type text, hostname text, state text, latest_heartbeat timestamptz default now())"
+        )
+
+    def enter(state: str, hostname: str, age: float) -> None:
+        with psycopg.connect(database) as connection:
+            connection.execute(
+                "insert into job values ('TriggererJob', %s, %s, now() - make_interval(secs => %s))",
+                (hostname, state, age),
+            )
+
+    return enter
+
+
+def test_a_job_is_healthy_by_its_own_heartbeat(jobs: Callable[[str, str, float], None]) -> None:
+    here = health._hostname()
+    assert here
+    with pytest.raises(health.UnhealthyError, match="no TriggererJob runs here yet"):
+        health.check_job("TriggererJob")
+    jobs("running", "another", 1)
+    jobs("failed", here, 1)
+    with pytest.raises(health.UnhealthyError, match="no TriggererJob runs here yet"):
+        health.check_job("TriggererJob")
+    jobs("running", here, health.OLDEST_BEAT_S + 5)
+    with pytest.raises(health.UnhealthyError, match="last sign of life 65 s ago"):
+        health.check_job("TriggererJob")
+    jobs("running", here, 2)
+    assert health.check_job("TriggererJob") == "last sign of life 2 s ago"
+    with pytest.raises(health.UnhealthyError, match="no DagProcessorJob"):
+        health.check_job("DagProcessorJob")
+
+
+def test_the_name_is_the_one_under_which_airflow_enters_jobs() -> None:
+    from airflow.utils.net import getfqdn
+
+    assert health._hostname() == getfqdn()
+    assert socket.gethostname()
+
+
+@pytest.fixture
+def sources(empty_database: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Two empty databases in place of the container's."""
+    found = {name: empty_database() for name in samples.SOURCES}
+    monkeypatch.setattr(samples, "_connect", lambda name: psycopg.connect(found[name]))
+    monkeypatch.setattr(samples, "TRUTH", tmp_path / "truth.csv")
+    monkeypatch.setenv("REVOPS_SAMPLE_SCALE", "0.02")
+    return found
+
+
+def count(conninfo: str, table: str) -> int:
+    with psycopg.connect(conninfo) as connection:
+        row = connection.execute(f"select count(*) from {table}".encode()).fetchone()
+        return int(row[0]) if row else 0
+
+
+def test_sample_sources_are_made_once(sources: dict[str, str]) -> None:
+    assert samples.main() == 0
+    leads = count(sources["odoo"], "crm_lead")
+    assert leads > 0
+    with psycopg.connect(sources["odoo"]) as connection:
+        connection.execute("delete from crm_tag_rel")
+    assert samples.main() == 0
+    assert count(sources["odoo"], "crm_tag_rel") == 0
+    assert count(sources["odoo"], "crm_lead") == leads
+
+
+def test_what_a_kill_left_half_done_is_made_anew(sources: dict[str, str]) -> None:
+    assert samples.main() == 0
+    opportunities = count(sources["c303_prod_apn_01"], "apn_opportunity")
+    # As if the process had died between the two commits.
+    with samples._connect("c303_prod_apn_01") as connection:
+        samples._empty(connection)
+    assert samples.main() == 0
+    assert count(sources["c303_prod_apn_01"], "apn_opportunity") == opportunities

@@ -1,0 +1,121 @@
+"""Health checks of Airflow's parts: what they take for healthy, and what becomes of a part that hangs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from revops.compose import health
+
+HANG = "import time; time.sleep(600)"
+
+
+@pytest.fixture(autouse=True)
+def ill_since(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "ill-since"
+    monkeypatch.setattr(health, "ILL_SINCE", path)
+    return path
+
+
+class Answering(BaseHTTPRequestHandler):
+    status, body = 200, b""
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Answering]]:
+    handler = type("Handler", (Answering,), {})
+    with HTTPServer(("127.0.0.1", 0), handler) as made:
+        thread = threading.Thread(target=made.serve_forever, daemon=True)
+        thread.start()
+        address = f"http://127.0.0.1:{made.server_port}/health"
+        monkeypatch.setattr(health, "API_SERVER", address)
+        monkeypatch.setattr(health, "SCHEDULER", address)
+        yield handler
+        made.shutdown()
+        thread.join()
+
+
+def ask(part: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["health", part])
+    return health.main()
+
+
+@pytest.mark.parametrize(("state", "code"), [("healthy", 0), ("unhealthy", 1)])
+def test_an_api_server_without_its_database_is_ill(
+    server: type[Answering], monkeypatch: pytest.MonkeyPatch, state: str, code: int
+) -> None:
+    # Airflow answers 200 in either case.
+    server.body = json.dumps({"metadatabase": {"status": state}, "scheduler": {"status": "unhealthy"}}).encode()
+    assert ask("api-server", monkeypatch) == code
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
+def test_a_scheduler_says_itself(
+    server: type[Answering], monkeypatch: pytest.MonkeyPatch, status: int, code: int
+) -> None:
+    server.status = status
+    assert ask("scheduler", monkeypatch) == code
+
+
+def test_what_does_not_answer_is_ill(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(health, "SCHEDULER", "http://127.0.0.1:1/health")
+    assert ask("scheduler", monkeypatch) == 1
+    assert "refused" in capsys.readouterr().out
+
+
+def test_a_part_that_there_is_not_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ask("webserver", monkeypatch) == 2
+
+
+@pytest.fixture
+def container() -> Iterator[subprocess.Popen[str]]:
+    """A first process with a child that hangs, as dumb-init with Airflow; it ends as its child does."""
+    first = (
+        "import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', sys.argv[1]]); "
+        "print(child.pid, flush=True); sys.exit(child.wait() != 0)"
+    )
+    with subprocess.Popen([sys.executable, "-c", first, HANG], stdout=subprocess.PIPE, text=True) as made:
+        assert made.stdout is not None
+        child = int(made.stdout.readline())
+        yield made
+        for pid in (made.pid, child):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+
+def test_a_part_that_hangs_is_ended_after_a_while(container: subprocess.Popen[str], ill_since: Path) -> None:
+    health.end_if_hung(parent=container.pid)
+    health.end_if_hung(parent=container.pid)
+    assert container.poll() is None
+    os.utime(ill_since, (time.time(), time.time() - health.HUNG_S - 1))
+    health.end_if_hung(parent=container.pid)
+    assert container.wait(10) == 1
+
+
+def test_a_good_moment_counts(server: type[Answering], monkeypatch: pytest.MonkeyPatch, ill_since: Path) -> None:
+    server.status = 503
+    ask("scheduler", monkeypatch)
+    assert ill_since.exists()
+    server.status = 200
+    ask("scheduler", monkeypatch)
+    assert not ill_since.exists()
