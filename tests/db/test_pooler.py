@@ -100,6 +100,8 @@ def pooled(
             "extra": {
                 "sslmode": "verify-full",
                 "sslrootcert": str(folder / "ca.crt"),
+                # It ends at pgbouncer, which offers none.
+                "channel_binding": "prefer",
                 **({} if extra is None else {"pooler": extra}),
             },
         }

@@ -38,8 +38,10 @@ KEEP = frozenset({"select", "insert", "update"})
 # Where a task writes its own records, or reads more than the rest of a schema. Of columns: "insert*" and so on.
 BY_TABLE: dict[str, dict[str, frozenset[str]]] = {
     "revops_ingest": {
-        **dict.fromkeys(("ops.load", "ops.watermark", "ops.schema_change", "ops.source_snapshot"), KEEP),
-        "ops.load_range": WRITE,
+        **dict.fromkeys(("ops.load", "ops.schema_change", "ops.source_snapshot"), KEEP),
+        **dict.fromkeys(("ops.watermark", "ops.load_range", "ops.encrypted_column", "ops.data_key_use"), WRITE),
+        "ops.key_rotation": KEEP,
+        "ops.value_reading": ADD,
         "ops.period_restatement": ADD,
         **dict.fromkeys(("ops.access_audit_mode", "ops.source_login"), frozenset({"select", "insert", "update*"})),
     },
@@ -62,6 +64,7 @@ BY_TABLE: dict[str, dict[str, frozenset[str]]] = {
     "revops_quality": {
         **dict.fromkeys(("ops.quality_run", "ops.quality_result"), KEEP),
         **dict.fromkeys(("ops.quality_score", "ops.quality_total", "ops.quality_failed_key"), ADD),
+        "ops.pruning": ADD,
         "ops.quality_metric": WRITE,
         "ops.anomaly": frozenset({"select", "insert*", "update*", "delete"}),
     },
@@ -77,6 +80,7 @@ VIEWS_OF = {
 WITH_OWNERS_RIGHTS = {
     "core.add_billing_months": {"revops_transform"},
     "ops.review_anomaly": {"revops_quality"},
+    "ops.prune": {"revops_quality"},
     "ops.trace": {"revops_quality", "revops_api", "revops_transform", "revops_audit"},
     "ops.trace_back": {"revops_quality", "revops_api", "revops_transform", "revops_audit"},
     "search.begin_load": {"revops_embed"},
