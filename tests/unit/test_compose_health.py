@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -35,7 +36,7 @@ class Answering(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(self.body)
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
         pass
 
 
@@ -97,10 +98,8 @@ def container() -> Iterator[subprocess.Popen[str]]:
         child = int(made.stdout.readline())
         yield made
         for pid in (made.pid, child):
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
 
 
 def test_a_part_that_hangs_is_ended_after_a_while(container: subprocess.Popen[str], ill_since: Path) -> None:
