@@ -186,10 +186,12 @@ MAY_REACH = {
     "docker-proxy": {"docker-proxy", "airflow-scheduler"},
     "mail": {"mail", "airflow-scheduler"},
 }
-# Tries every address at once; in the databases' containers there is no Python.
+# Some addresses at a time, for a container may have few processes; in the databases' containers there is no Python.
 KNOCK = """
+knock() { timeout 3 bash -c "exec 3<>/dev/tcp/${1//:/\\/}" 2>/dev/null && echo "$1"; }
 for target in "$@"; do
-    (timeout 4 bash -c "exec 3<>/dev/tcp/${target//:/\\/}" 2>/dev/null && echo "$target") &
+    knock "$target" &
+    (( ++begun % 8 )) || wait
 done
 wait
 """
