@@ -36,11 +36,7 @@ class Answering(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(self.body)
 
-<<<<<<< HEAD
-    def log_message(self, *_: object) -> None:
-=======
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
->>>>>>> stack
         pass
 
 
