@@ -275,6 +275,7 @@ def _assert_the_next_night_goes_on(night: Pipeline, dsn: str, before: dict[str, 
     assert found == [("renamed after the backup",)]
 
 
+@pytest.mark.long
 def test_a_dropped_table_comes_back_from_the_archive(folder: Path, server: Callable[[str], Server]) -> None:
     """Point-in-time recovery: a base backup, what was written after it, and the moment before the mistake."""
     archive = folder / "archive"

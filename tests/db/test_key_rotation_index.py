@@ -17,7 +17,7 @@ from revops.transform.run import transform_table
 from revops.transform.targets import TARGETS
 from tests.corpus.pipeline import Pipeline
 
-pytestmark = pytest.mark.db
+pytestmark = [pytest.mark.db, pytest.mark.long]
 
 PEOPLE = (
     "create table t (id integer primary key, name text, email text);"

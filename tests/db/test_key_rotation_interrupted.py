@@ -21,7 +21,7 @@ from revops.rotation import table as table_module
 from revops.rotation.record import Standing
 from revops.rotation.run import rotate_keys
 
-pytestmark = pytest.mark.db
+pytestmark = [pytest.mark.db, pytest.mark.long]
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET: dict[str, Any] = {"encrypt": ["email"]}

@@ -160,6 +160,7 @@ def check(events: list[dict[str, Any]]) -> None:
     assert PASSWORD not in json.dumps(events)
 
 
+@pytest.mark.long
 def test_events_arrive_in_a_file(airflow: dict[str, str], tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     transport = {"type": "file", "log_file_path": str(path), "append": True}
@@ -179,6 +180,7 @@ def test_events_arrive_at_a_server(airflow: dict[str, str], receiver: Receiver) 
     check(receiver.events)
 
 
+@pytest.mark.long
 def test_a_server_that_is_down_fails_no_task(airflow: dict[str, str], receiver: Receiver) -> None:
     receiver.server.shutdown()
     receiver.server.server_close()

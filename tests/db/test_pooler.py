@@ -30,6 +30,7 @@ from tests.corpus.pipeline import Pipeline
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
 pytestmark = [
     pytest.mark.db,
+    pytest.mark.long,
     pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not installed: apt-get install pgbouncer"),
 ]
 

@@ -77,6 +77,7 @@ def measure(pipeline: Pipeline, run_id: str) -> None:
         require_rows(judge(quality, source="odoo", run_id=run_id, config=config, tables=tables))
 
 
+@pytest.mark.long
 def test_deletions_that_were_accepted_meet_the_floor(pipeline: Pipeline) -> None:
     pipeline.load("odoo")
     measure(pipeline, "first")
@@ -89,6 +90,7 @@ def test_deletions_that_were_accepted_meet_the_floor(pipeline: Pipeline) -> None
     assert report.gate == "shut"
 
 
+@pytest.mark.long
 def test_a_renamed_column_shuts_the_gate(pipeline: Pipeline) -> None:
     pipeline.load("odoo")
     change(pipeline, "odoo", "alter table crm_lead rename column type to lead_kind")

@@ -135,6 +135,7 @@ encoder.encode_texts(settings, source=folder / "in", output=folder / "out", runn
 """
 
 
+@pytest.mark.long
 def test_an_encoder_dies_with_its_parent_and_the_next_goes_on(
     settings: Settings, variables: dict[str, str], source: Path, tmp_path: Path, whole: dict[str, bytes]
 ) -> None:
@@ -171,6 +172,7 @@ class Killed(ProcessRunner):
             yield event
 
 
+@pytest.mark.long
 def test_a_killed_encoder_is_tried_again(
     settings: Settings, source: Path, tmp_path: Path, whole: dict[str, bytes]
 ) -> None:
@@ -188,6 +190,7 @@ def test_a_task_that_was_ended_starts_no_encoder(settings: Settings) -> None:
         describe_model(settings, runner=runner)
 
 
+@pytest.mark.long
 def test_another_encoder_at_the_same_output_is_waited_for_by_a_retry(
     settings: Settings, source: Path, tmp_path: Path
 ) -> None:

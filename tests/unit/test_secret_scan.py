@@ -101,6 +101,7 @@ def test_secrets_are_found_in_the_tree_and_in_what_was_removed_since(repository:
         assert "in the history, commit " in line
 
 
+@pytest.mark.long
 def test_another_branch_is_not_this_ones_history(repository: Path) -> None:
     git(repository, "switch", "--quiet", "--create", "other")
     (repository / "settings.env").write_text(f"REVOPS_INDEX_KEY={new_key()}\n")
@@ -135,6 +136,7 @@ def test_a_shallow_clone_and_an_archive_are_searched_and_say_what_they_lack(repo
     assert scan(archive)[0] == 0
 
 
+@pytest.mark.long
 def test_an_allowed_value_that_is_gone_is_to_be_removed_from_the_list(repository: Path) -> None:
     (repository / ".kingfisher" / "allowed.yaml").write_text(ALLOWED + "  - value: another\n    why: it was there\n")
     code, told = scan(repository)
