@@ -766,7 +766,9 @@ def test_no_large_table_is_scanned(world: World) -> None:
                 world.api,
                 "select schemaname || '.' || relname from pg_stat_xact_user_tables "
                 "where (seq_scan > 0 or idx_tup_fetch > 50) "
-                "and (schemaname || '.' || relname = any(%s) or relname like 'billing_usage%%')",
+                "and (schemaname || '.' || relname = any(%s) or relname like 'billing_usage%%') "
+                # To read the months that other tests have left empty costs nothing.
+                "and relid in (select oid from pg_class where reltuples > 0)",
                 list(LARGE),
             )
         assert scanned == [], (function, relation, key)
