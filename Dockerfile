@@ -31,7 +31,7 @@ ENV HOME=/home/airflow \
     AIRFLOW__CORE__LOAD_EXAMPLES=False
 
 COPY include/airflow/airflow.cfg ./
-COPY include/anomaly.yaml ./include/
+COPY include/anomaly.yaml include/retention.yaml ./include/
 COPY include/airflow/pools.json ./include/airflow/
 COPY include/seeds ./include/seeds
 COPY include/soda ./include/soda

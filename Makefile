@@ -127,7 +127,7 @@ endif
 
 .PHONY: secrets
 secrets:  ## make the passwords, keys and certificates that the Compose stack lacks (ARGS="--demo --name warehouse=db.example.com")
-	@REVOPS_TAG="$(REVOPS_TAG)" include/airflow/make-secrets $(ARGS)
+	@REVOPS_TAG="$(REVOPS_TAG)" include/compose/make-secrets $(ARGS)
 
 # PROFILE and the settings of docker-compose.yaml travel in the environment: make up PROFILE=demo,scale WEB_PORT=9090
 .PHONY: up

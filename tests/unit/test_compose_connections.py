@@ -142,7 +142,7 @@ def test_connections_of_other_ids_are_kept_and_dropped_ones_go(
     read({"AIRFLOW_CONN_ODOO_SOURCE": "postgresql://r:x@odoo.example.com/odoo"})
     path = tmp_path / "secrets" / "airflow" / "connections.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "slack": "http://slack.example.com"}))
-    assert set(read({})) == {"revops_core", "docker_default", "slack"}
+    assert set(read({})) == {"revops_core", "slack"}
 
 
 @pytest.mark.parametrize("text", ["{", "[]"])

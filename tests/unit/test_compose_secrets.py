@@ -338,5 +338,5 @@ def test_the_command_names_files_as_the_host_has_them(tmp_path: Path, capsys: py
 def test_what_the_file_holds_is_airflows_and_ours(make: Callable[..., list[str]], root: Path) -> None:
     make()
     assert json.loads((root / "airflow" / "connections.json").read_text()).keys() == {
-        *("odoo_source", "ace_source", "revops_core", "smtp_default", "docker_default")
+        *("odoo_source", "ace_source", "revops_core", "smtp_default")
     }

@@ -161,3 +161,16 @@ def test_secrets_and_local_state_stay_out_of_git(path: str) -> None:
 def test_the_example_of_settings_is_in_git() -> None:
     ignored = subprocess.run(["git", "check-ignore", "--quiet", "--no-index", ".env.example"], cwd=ROOT, check=False)
     assert ignored.returncode == 1
+
+
+def test_the_image_of_airflow_has_all_that_its_tasks_read() -> None:
+    # Other folders are the contexts of other images, or programs of the host.
+    elsewhere = {"compose", *(path.parent.name for path in (ROOT / "include").glob("*/Dockerfile"))}
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    copied = {name for line in re.findall(r"^COPY (.*)", dockerfile, re.MULTILINE) for name in line.split()[:-1]}
+    let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    for path in tracked_files():
+        name = path.relative_to(ROOT)
+        if name.parts[0] in ("dags", "plugins") or (name.parts[0] == "include" and name.parts[1] not in elsewhere):
+            for listed in (copied, let_in):
+                assert {str(name), *map(str, name.parents)} & listed, f"{name} is not in the image"

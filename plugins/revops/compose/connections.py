@@ -25,7 +25,6 @@ VARIABLES = {
 }
 FIELDS = {"conn_type", "description", "host", "port", "login", "password", "schema", "extra"}
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
-DOCKER = "docker://docker-proxy:2375"
 MAIL_SINK = (
     "smtp://mail:1025/?disable_ssl=true&disable_tls=true&from_email=airflow%40revops.localhost&timeout=10&retry_limit=1"
 )
@@ -87,8 +86,7 @@ def write_connections(files: SecretFiles, connections: Connections, *, host_root
             files.put(f"airflow/ca-{name}.pem", _read_bundle(host_root, path, VARIABLES[name]))
             copy = f"{MOUNTED}/ca-{name}.pem"
         written[name] = _as_object(value, copy) if _is_json(value) else _with_bundle(value, copy)
-    written["docker_default"] = DOCKER
-    kept = {name: value for name, value in _existing(files).items() if name not in (*VARIABLES, "docker_default")}
+    kept = {name: value for name, value in _existing(files).items() if name not in VARIABLES}
     files.put(FILE, (json.dumps({**kept, **written}, indent=2) + "\n").encode())
 
 
