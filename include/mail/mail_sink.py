@@ -1,4 +1,6 @@
-"""A mail server for development: takes every mail, delivers none, and shows them at http://localhost:8025.
+"""A mail server for development: takes every mail, delivers none, keeps each as a file, and shows them as a page.
+
+The Compose stack has it as a container, the embedded stack as a process without the page (--web-port 0).
 
 /                   the mails as a page, newest first
 /mails.json         the same for programs: name, date, from, to, subject, text
@@ -8,10 +10,11 @@
 
 from __future__ import annotations
 
+import argparse
 import html
 import json
 import signal
-import sys
+import threading
 import time
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -21,9 +24,6 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 
-FOLDER = Path("/var/lib/mail")
-SMTP_PORT = 1025
-WEB_PORT = 8025
 KEPT = 1000
 LARGEST = 10 * 1024 * 1024
 # What is in a mail may run nothing and fetch nothing.
@@ -55,9 +55,9 @@ class Taker:
 
 
 class Page(BaseHTTPRequestHandler):
-    """Show what has come."""
+    """Show what has come into `folder`."""
 
-    folder = FOLDER
+    folder: Path
 
     def do_GET(self) -> None:
         if self.path == "/":
@@ -125,24 +125,39 @@ def _page(folder: Path) -> str:
     return _PAGE.format(count=len(mails), rows="".join(rows))
 
 
-def list_mails() -> None:
+def list_mails(folder: Path) -> None:
     """Print the mails, oldest first."""
-    for path in reversed(_mails(FOLDER)):
+    for path in reversed(_mails(folder)):
         about = _about(path)
         print(f"{path.name[:15]}  {about.get('to', '')}  {about.get('subject', '')}")
 
 
 def main() -> None:
-    """Serve until the container is stopped, or with --list show what came."""
-    if sys.argv[1:] == ["--list"]:
-        list_mails()
+    """Serve until told to end, or with --list show what came."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("/var/lib/mail"))
+    parser.add_argument("--host", default="0.0.0.0", help="where to listen")  # noqa: S104 - the container's own
+    parser.add_argument("--smtp-port", type=int, default=1025)
+    parser.add_argument("--web-port", type=int, default=8025, help="0: no page")
+    parser.add_argument("--list", action="store_true", help="only list the mails that came")
+    options = parser.parse_args()
+    if options.list:
+        list_mails(options.folder)
         return
-    controller = Controller(Taker(FOLDER), hostname="0.0.0.0", port=SMTP_PORT, data_size_limit=LARGEST)  # noqa: S104
+    options.folder.mkdir(parents=True, exist_ok=True)
+    # Blocked before a thread starts, so that they wait for sigwait: a container's first process has no default end.
+    ending = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+    controller = Controller(
+        Taker(options.folder), hostname=options.host, port=options.smtp_port, data_size_limit=LARGEST
+    )
     controller.start()
-    # The first process of a container has no default way to end.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    # Daemonic threads: a stop waits for nobody, since every mail is on the disk when it is accepted.
-    ThreadingHTTPServer(("0.0.0.0", WEB_PORT), Page).serve_forever()  # noqa: S104
+    if options.web_port:
+        handler = type("PageOfFolder", (Page,), {"folder": options.folder})
+        server = ThreadingHTTPServer((options.host, options.web_port), handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    # Nobody is waited for: every mail is on the disk when it is accepted.
+    signal.sigwait(ending)
 
 
 if __name__ == "__main__":

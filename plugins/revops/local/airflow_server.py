@@ -17,11 +17,13 @@ from typing import Any
 
 import httpx
 
+from revops.local.paths import CHECKOUT
 from revops.local.ports import free_port, is_free
 from revops.local.processes import carries
 from revops.local.stack import Stack
 from revops.pools import read_pools
 
+MAIL_SINK = CHECKOUT / "include" / "mail" / "mail_sink.py"
 START_TIMEOUT_S = 180
 STOP_TIMEOUT_S = 30
 LOG_TAIL_LINES = 25
@@ -161,9 +163,9 @@ class AirflowServer:
             process.wait()
 
     def _spawn_mail_sink(self, port: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "revops.local.mail_sink", "--port", str(port)]
-        log = self.stack.airflow_home / "mail-sink.log"
-        return self._spawn([*command, "--folder", str(self.stack.mail_folder)], environment, log)
+        place = ["--host", "127.0.0.1", "--smtp-port", str(port), "--web-port", "0"]
+        command = [sys.executable, str(MAIL_SINK), *place, "--folder", str(self.stack.mail_folder)]
+        return self._spawn(command, environment, self.stack.airflow_home / "mail-sink.log")
 
     def _spawn(self, command: list[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
         self.stack.airflow_home.mkdir(parents=True, exist_ok=True)
