@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,8 +23,8 @@ from docker.errors import NotFound
 from revops.keyring import Keyring
 from revops.local.airflow_server import Api
 from revops.local.ports import free_port
+from tests.docker.checkout import copy_checkout
 
-ROOT = Path(__file__).resolve().parents[2]
 TAG = "test"
 # How much slower than two idle cores this machine may be; for a machine that has other work.
 PATIENCE = float(os.environ.get("REVOPS_TEST_PATIENCE", "1"))
@@ -65,18 +65,23 @@ class ComposeStack:
 
     @classmethod
     def of_this_checkout(cls, folder: Path, engine: APIClient, project: str) -> ComposeStack:
-        """Copy what git knows or would take, as a new clone has it."""
-        listed = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT,
-            capture_output=True,
-            check=True,
-        ).stdout.decode()
-        for name in filter(None, listed.split("\0")):
-            if (ROOT / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, folder / name)
+        copy_checkout(folder)
         return cls(folder, engine, project)
+
+    @classmethod
+    @contextlib.contextmanager
+    def started(cls, folder: Path, engine: APIClient, profile: str) -> Iterator[ComposeStack]:
+        """Yield a stack that came up from nothing; nothing of it is left afterwards."""
+        made = cls.of_this_checkout(folder, engine, f"revops-test-{uuid.uuid4().hex[:6]}")
+        try:
+            made.up(profile)
+            yield made
+        finally:
+            down = made.make("down", "VOLUMES=1", "YES=1")
+        assert down.returncode == 0, down.stdout
+        assert made.containers() == []
+        left = engine.volumes(filters={"label": [f"{PROJECT}={made.project}"]})
+        assert not left["Volumes"]
 
     def make(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
         """Run make in the checkout; its output is for the assertion's message."""

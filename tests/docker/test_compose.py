@@ -30,18 +30,8 @@ RUN_TASKS = "airflow-scheduler"
 @pytest.fixture(scope="module")
 def stack(engine: APIClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeStack]:
     """The stack of profile demo, from nothing: no secrets, no volumes."""
-    made = ComposeStack.of_this_checkout(
-        tmp_path_factory.mktemp("checkout"), engine, f"revops-test-{uuid.uuid4().hex[:6]}"
-    )
-    try:
-        made.up("demo")
+    with ComposeStack.started(tmp_path_factory.mktemp("checkout"), engine, "demo") as made:
         yield made
-    finally:
-        down = made.make("down", "VOLUMES=1", "YES=1")
-    assert down.returncode == 0, down.stdout
-    assert made.containers() == []
-    left = engine.volumes(filters={"label": [f"com.docker.compose.project={made.project}"]})
-    assert not left["Volumes"]
 
 
 def test_all_are_healthy(stack: ComposeStack) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -18,16 +17,8 @@ WORKERS = 2
 @pytest.fixture(scope="module")
 def stack(engine: APIClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeStack]:
     """The sample sources and two workers, from nothing."""
-    made = ComposeStack.of_this_checkout(
-        tmp_path_factory.mktemp("checkout"), engine, f"revops-test-{uuid.uuid4().hex[:6]}"
-    )
-    try:
-        made.up("demo,scale")
+    with ComposeStack.started(tmp_path_factory.mktemp("checkout"), engine, "demo,scale") as made:
         yield made
-    finally:
-        down = made.make("down", "VOLUMES=1", "YES=1")
-    assert down.returncode == 0, down.stdout
-    assert made.containers() == []
 
 
 def test_tasks_run_in_the_workers_and_what_they_need_is_theirs(stack: ComposeStack) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import time
 import uuid
@@ -20,6 +19,7 @@ from psycopg.conninfo import make_conninfo
 
 from revops.certificates import Authority, certificate_to_pem
 from revops.compose import secrets
+from tests.docker.checkout import copy_checkout
 
 ROOT = Path(__file__).resolve().parents[2]
 AIRFLOW = "revops-airflow:test"
@@ -46,17 +46,7 @@ def build(context: Path, tag: str) -> str:
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the checkout with secrets where people keep them."""
     copy = tmp_path_factory.mktemp("checkout")
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, copy / name)
+    copy_checkout(copy)
     for name in (".env", "plugins/.env", "dags/.env", "secrets/airflow/fernet_key", "connections.yaml", ".git/config"):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).write_text(f"PASSWORD={CANARY}\n")
