@@ -175,7 +175,7 @@ test: install lint  ## run the tests (LONG=1: those that take minutes, too)
 
 .PHONY: test-docker
 test-docker: export TORCH_INDEX := $(TORCH_INDEX)
-test-docker: install  ## build the encoder's image and run it on a Docker engine, through kills and lost connections
+test-docker: install  ## build the images and run encoder and Compose stack on a Docker engine, through kills and lost connections
 	$(BIN)/python -m pytest -q tests/docker
 
 .PHONY: bench

@@ -30,6 +30,9 @@ TAG = "test"
 PATIENCE = float(os.environ.get("REVOPS_TEST_PATIENCE", "1"))
 PROJECT = "com.docker.compose.project"
 SERVICE = "com.docker.compose.service"
+DATABASES = ("warehouse", "metadata", "samples")
+# The service in which tasks run, without workers.
+RUN_TASKS = "airflow-scheduler"
 # Database -> the service that holds it, the login that a test takes and the role that it adopts.
 LOGINS = {
     "revops_core": ("warehouse", "revops", "revops_ingest"),
@@ -152,7 +155,9 @@ class ComposeStack:
 
     def kill(self, container: dict[str, Any]) -> None:
         """End a container's first process by -9, as the kernel would; `docker kill` would count as a stop."""
-        config = self.engine.create_host_config(pid_mode="host", privileged=True, network_mode="none")
+        config = self.engine.create_host_config(
+            pid_mode="host", cap_drop=["ALL"], cap_add=["KILL"], network_mode="none"
+        )
         killer = self.engine.create_container(
             f"revops-postgres:{TAG}",
             entrypoint=["bash", "-c", f"kill -9 {container['State']['Pid']}"],
@@ -163,7 +168,7 @@ class ComposeStack:
             self.engine.start(killer)
             assert self.engine.wait(killer)["StatusCode"] == 0, self.engine.logs(killer)
         finally:
-            self.engine.remove_container(killer, force=True)
+            self.engine.remove_container(killer, v=True, force=True)
 
     def wait_for_restart(self, container: dict[str, Any], *, timeout: float = 60) -> float:
         """Wait until a killed container is healthy again; return after how many seconds."""
@@ -175,13 +180,31 @@ class ComposeStack:
             assert time.monotonic() - began < timeout * PATIENCE, (service_of(container), now["State"])
             time.sleep(0.5)
 
+    def copy_volume(self, name: str, folder: Path) -> list[Path]:
+        """Copy a volume's files, as root sees them, into a folder; return their paths."""
+        volume = f"{self.project}_{name}"
+        # nocopy: an empty volume takes on the owner of the folder that it is mounted over.
+        config = self.engine.create_host_config(binds=[f"{volume}:/volume:ro,nocopy"], network_mode="none")
+        holder = self.engine.create_container(f"revops-postgres:{TAG}", host_config=config)["Id"]
+        try:
+            folder.mkdir(parents=True)
+            subprocess.run(["docker", "cp", "--quiet", f"{holder}:/volume/.", str(folder)], check=True)
+        finally:
+            self.engine.remove_container(holder, v=True)
+        return [path for path in folder.rglob("*") if path.is_file()]
+
     # --- Databases -------------------------------------------------------------------------------------------------
 
     def query(self, database: str, statement: str, *, role: str | None = None) -> list[tuple[object, ...]]:
-        """Return the rows of a query; the host reaches a container at its address in the internal network."""
+        """Return the rows of a query."""
+        with self.connect(database, role=role) as connection:
+            return connection.execute(statement.encode()).fetchall()
+
+    def connect(self, database: str, *, role: str | None = None) -> psycopg.Connection:
+        """Open a session; the host reaches a container at its address in the internal network."""
         service, login, default = LOGINS[database]
         networks = self.container(service)["NetworkSettings"]["Networks"]
-        with psycopg.connect(
+        return psycopg.connect(
             host=service,
             hostaddr=networks[f"{self.project}_{service}"]["IPAddress"],
             dbname=database,
@@ -191,8 +214,13 @@ class ComposeStack:
             sslrootcert=str(self.folder / "secrets" / "ca" / "ca.crt"),
             channel_binding="require",
             options=f"-c role={role or default}",
-        ) as connection:
-            return connection.execute(statement.encode()).fetchall()
+        )
+
+    def psql(self, service: str, statement: str) -> str:
+        """Return what a statement of the superuser prints, who gets in from inside the container only."""
+        code, output = self.execute(self.container(service)["Id"], "revops-psql", "-XAtqc", statement)
+        assert code == 0, output
+        return output
 
     @property
     def keyring(self) -> Keyring:

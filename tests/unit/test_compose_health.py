@@ -48,7 +48,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Answering]]:
         thread.start()
         address = f"http://127.0.0.1:{made.server_port}/health"
         monkeypatch.setattr(health, "API_SERVER", address)
-        monkeypatch.setattr(health, "SCHEDULER", address)
         yield handler
         made.shutdown()
         thread.join()
@@ -68,17 +67,17 @@ def test_an_api_server_without_its_database_is_ill(
     assert ask("api-server", monkeypatch) == code
 
 
-@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
-def test_a_scheduler_says_itself(
-    server: type[Answering], monkeypatch: pytest.MonkeyPatch, status: int, code: int
+def test_an_api_server_that_fails_is_ill(
+    server: type[Answering], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server.status = status
-    assert ask("scheduler", monkeypatch) == code
+    server.status = 503
+    assert ask("api-server", monkeypatch) == 1
+    assert "answers 503" in capsys.readouterr().out
 
 
 def test_what_does_not_answer_is_ill(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(health, "SCHEDULER", "http://127.0.0.1:1/health")
-    assert ask("scheduler", monkeypatch) == 1
+    monkeypatch.setattr(health, "API_SERVER", "http://127.0.0.1:1/health")
+    assert ask("api-server", monkeypatch) == 1
     assert "refused" in capsys.readouterr().out
 
 
@@ -113,8 +112,8 @@ def test_a_part_that_hangs_is_ended_after_a_while(container: subprocess.Popen[st
 
 def test_a_good_moment_counts(server: type[Answering], monkeypatch: pytest.MonkeyPatch, ill_since: Path) -> None:
     server.status = 503
-    ask("scheduler", monkeypatch)
+    ask("api-server", monkeypatch)
     assert ill_since.exists()
-    server.status = 200
-    ask("scheduler", monkeypatch)
+    server.status, server.body = 200, json.dumps({"metadatabase": {"status": "healthy"}}).encode()
+    ask("api-server", monkeypatch)
     assert not ill_since.exists()

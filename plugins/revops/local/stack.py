@@ -137,6 +137,8 @@ class Stack:
             "REVOPS_REPORT_FOLDER": str(self.report_folder),
             "AIRFLOW__CORE__PARALLELISM": str(max(4, 2 * cores)),
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+            # At its start a scheduler still takes the one that was killed before it for alive.
+            "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
         }
         fixed = {
