@@ -58,6 +58,30 @@ def test_a_job_is_healthy_by_its_own_heartbeat(jobs: Callable[[str, str, float],
         health.check_job("DagProcessorJob")
 
 
+def test_a_sign_of_life_from_before_the_start_is_none(
+    jobs: Callable[[str, str, float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed container starts again under its name; what it had entered is seconds old."""
+    jobs("running", health._hostname(), 4)
+    monkeypatch.setattr(health, "_age_s", lambda: 2.0)
+    with pytest.raises(health.UnhealthyError, match="no TriggererJob runs here yet"):
+        health.check_job("TriggererJob")
+    jobs("running", health._hostname(), 1)
+    assert health.check_job("TriggererJob") == "last sign of life 1 s ago"
+
+
+def test_a_part_is_not_blamed_for_its_database(
+    jobs: Callable[[str, str, float], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is unhealthy, and is not ended."""
+    ill_since = tmp_path / "ill-since"
+    monkeypatch.setattr(health, "ILL_SINCE", ill_since)
+    monkeypatch.setattr("sys.argv", ["health", "triggerer"])
+    (tmp_path / "sql_alchemy_conn").write_text("postgresql+psycopg2://a:b@127.0.0.1:1/c")
+    assert health.main() == 1
+    assert not ill_since.exists()
+
+
 def test_the_name_is_the_one_under_which_airflow_enters_jobs() -> None:
     from airflow.utils.net import getfqdn
 

@@ -110,6 +110,26 @@ def test_a_part_that_hangs_is_ended_after_a_while(container: subprocess.Popen[st
     assert container.wait(10) == 1
 
 
+def test_the_age_of_a_process_is_known() -> None:
+    with subprocess.Popen([sys.executable, "-c", HANG]) as young:
+        try:
+            time.sleep(0.3)
+            assert 0.2 < health._age_s(process=young.pid) < 5
+            assert health._age_s(process=os.getpid()) > health._age_s(process=young.pid)
+        finally:
+            young.kill()
+
+
+def test_a_worker_is_not_blamed_for_its_broker(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ill_since: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "celery_broker_url").write_text("redis://127.0.0.1:1/0")
+    monkeypatch.setattr(health, "SECRETS", tmp_path)
+    assert ask("worker", monkeypatch) == 1
+    assert "the broker does not answer" in capsys.readouterr().out
+    assert not ill_since.exists()
+
+
 def test_a_good_moment_counts(server: type[Answering], monkeypatch: pytest.MonkeyPatch, ill_since: Path) -> None:
     server.status = 503
     ask("api-server", monkeypatch)

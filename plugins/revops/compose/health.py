@@ -37,6 +37,10 @@ class UnhealthyError(Exception):
     """The part does not do its work; the message says how that shows."""
 
 
+class DependencyError(Exception):
+    """What the part needs is away, so that nothing is known of the part; a new start of it would help nobody."""
+
+
 def check_api_server() -> str:
     """The server answers and reaches the metadata database; of the other parts it only repeats what that holds."""
     state = json.loads(_get(API_SERVER))["metadatabase"]["status"]
@@ -46,18 +50,22 @@ def check_api_server() -> str:
 
 
 def check_job(job_type: str) -> str:
-    """The job of this very container has given a sign of life."""
+    """The job of this very container has given a sign of life since the container's last start."""
     import psycopg2
 
     conninfo = (SECRETS / "sql_alchemy_conn").read_text().strip().replace("postgresql+psycopg2://", "postgresql://")
-    connection = psycopg2.connect(conninfo, connect_timeout=TIMEOUT_S, application_name="revops:health")
+    try:
+        connection = psycopg2.connect(conninfo, connect_timeout=TIMEOUT_S, application_name="revops:health")
+    except psycopg2.OperationalError as error:
+        raise DependencyError(f"the metadata database does not answer: {error}") from error
     try:
         with connection.cursor() as cursor:
             cursor.execute(BEAT, (job_type, _hostname()))
             row = cursor.fetchone()
     finally:
         connection.close()
-    if row is None:
+    # A restarted container keeps its name, and the job that was killed in it is entered as running.
+    if row is None or row[0] > _age_s():
         raise UnhealthyError(f"no {job_type} runs here yet")
     if row[0] > OLDEST_BEAT_S:
         raise UnhealthyError(f"the {job_type} gave its last sign of life {row[0]:.0f} s ago")
@@ -67,10 +75,15 @@ def check_job(job_type: str) -> str:
 def check_worker() -> str:
     """The worker answers over the broker, as the executor reaches it."""
     from celery import Celery
+    from kombu.exceptions import OperationalError
 
     app = Celery(broker=(SECRETS / "celery_broker_url").read_text().strip())
     name = f"celery@{socket.gethostname()}"
-    if not app.control.ping(destination=[name], timeout=TIMEOUT_S, limit=1):
+    try:
+        answers = app.control.ping(destination=[name], timeout=TIMEOUT_S, limit=1)
+    except OperationalError as error:
+        raise DependencyError(f"the broker does not answer: {error}") from error
+    if not answers:
         raise UnhealthyError(f"{name} does not answer over the broker")
     return "answers"
 
@@ -98,6 +111,12 @@ def _children(parent: int) -> list[int]:
         if int(fields[1]) == parent:
             found.append(int(entry.name))
     return found
+
+
+def _age_s(*, process: int = 1) -> float:
+    """Return for how long a process, by default the container's first one, has run; no change of the clock matters."""
+    ticks = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19])
+    return float(Path("/proc/uptime").read_text().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _get(address: str) -> bytes:
@@ -131,6 +150,10 @@ def main() -> int:
         return 2
     try:
         said = PARTS[sys.argv[1]]()
+    except DependencyError as error:
+        ILL_SINCE.unlink(missing_ok=True)
+        sys.stdout.write(f"{error}\n")
+        return 1
     except Exception as error:  # noqa: BLE001 - whatever it is, the part is not healthy, and this says why
         sys.stdout.write(f"{type(error).__name__}: {error}\n")
         end_if_hung()
