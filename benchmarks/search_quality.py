@@ -110,7 +110,12 @@ class Judged:
                 folder = HOME / "handoff" / source
                 if export_texts(warehouse, model_id=model_id, source=source, folder=folder / "in"):
                     encode_texts(settings, source=folder / "in", output=folder / "out")
-                    load_vectors(warehouse, model_id=model_id, folder=folder / "out")
+                    load_vectors(
+                        warehouse,
+                        model_id=model_id,
+                        folder=folder / "out",
+                        index_memory=settings.embedding_index_memory,
+                    )
             switch_model(warehouse, model_id)
         vectors = _encode(settings, [query.text for query in self.queries])
         with self._session("revops_api") as warehouse:

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from revops.keyring import read_data_keys, read_key
 
 PLACEHOLDER = "CHANGE_ME"
+UNIT_BITS = {"k": 10, "m": 20, "g": 30}
 
 
 def _database(value: str) -> str:
@@ -106,6 +107,10 @@ def _memory(value: str) -> str:
     return value
 
 
+def _memory_bytes(value: Any) -> Any:
+    return int(_memory(value)[:-1]) << UNIT_BITS[value[-1]] if isinstance(value, str) else value
+
+
 def _data_keys(value: SecretStr) -> SecretStr:
     read_data_keys(value.get_secret_value())
     return value
@@ -123,5 +128,6 @@ ExistingPath = Annotated[Path, AfterValidator(_existing)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Urls = Annotated[tuple[str, ...], BeforeValidator(_urls)]
 Memory = Annotated[str, AfterValidator(_memory)]
+MemoryBytes = Annotated[int, BeforeValidator(_memory_bytes)]
 DataKeys = Annotated[SecretStr, AfterValidator(_data_keys)]
 IndexKey = Annotated[SecretStr, AfterValidator(_index_key)]

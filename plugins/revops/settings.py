@@ -47,6 +47,7 @@ from revops.setting_types import (
     IndexKey,
     MailServer,
     Memory,
+    MemoryBytes,
     Urls,
 )
 
@@ -139,6 +140,9 @@ class Settings(BaseModel):
     ] = 512
     embedding_memory: Annotated[Memory, Field(alias="REVOPS_EMBEDDING_MEMORY", examples=["8g"])] = "8g"
     embedding_pids: Annotated[PositiveInt, Field(alias="REVOPS_EMBEDDING_PIDS", examples=["1024"])] = 1024
+    embedding_index_memory: Annotated[
+        MemoryBytes, Field(alias="REVOPS_EMBEDDING_INDEX_MEMORY", ge=1 << 20, examples=["2g"])
+    ] = 2 << 30
     embedding_urls: Annotated[Urls, Field(alias=EMBEDDING_URL, examples=["http://embedding.example.com:8300"])] = ()
     report_folder: Annotated[AbsolutePath | None, Field(alias=REPORT_FOLDER, examples=["/var/lib/revops/reports"])] = (
         None

@@ -12,7 +12,18 @@ import psycopg
 import pytest
 import structlog
 from psycopg.conninfo import make_conninfo
-from vectors import OTHER, SMALL, add_documents, dense_of, hash_of, load_texts, stored, wanted, write_vectors
+from vectors import (
+    INDEX_MEMORY,
+    OTHER,
+    SMALL,
+    add_documents,
+    dense_of,
+    hash_of,
+    load_texts,
+    stored,
+    wanted,
+    write_vectors,
+)
 
 from revops.embedding import models, rebuild, store
 from revops.embedding.encoder import EncoderError
@@ -49,7 +60,7 @@ def test_vectors_are_stored_as_the_encoder_wrote_them(embed: psycopg.Connection,
 
 def test_a_text_without_any_weight_is_stored(embed: psycopg.Connection, tmp_path: Path) -> None:
     write_vectors(tmp_path, TEXTS[:1], sparse_ids=[[]], sparse_weights=[[]], truncated=[True])
-    load_vectors(embed, model_id=register_model(embed, SMALL), folder=tmp_path)
+    load_vectors(embed, model_id=register_model(embed, SMALL), folder=tmp_path, index_memory=INDEX_MEMORY)
     assert [row[3:] for row in stored(embed)] == [("{}/250002", [], 5, True)]
 
 
@@ -57,7 +68,7 @@ def test_a_second_load_of_the_same_files_changes_nothing(embed: psycopg.Connecti
     load_texts(embed, tmp_path, TEXTS)
     versions = "select text_hash, encoded_at from search.embedding order by 1"
     before = embed.execute(versions).fetchall()
-    loaded = load_vectors(embed, model_id=register_model(embed, SMALL), folder=tmp_path)
+    loaded = load_vectors(embed, model_id=register_model(embed, SMALL), folder=tmp_path, index_memory=INDEX_MEMORY)
     assert (loaded.vectors, loaded.orphans) == (0, 0)
     assert embed.execute(versions).fetchall() == before
 
@@ -89,7 +100,9 @@ def test_orphans_go_and_texts_that_other_documents_have_stay(embed: psycopg.Conn
     load_texts(embed, tmp_path / "1", TEXTS)
     embed.execute("delete from search.document where entity = 'odoo_opportunity' and text = any(%s)", (TEXTS[:3],))
     embed.commit()
-    loaded = load_vectors(embed, model_id=register_model(embed, SMALL), folder=tmp_path / "nothing")
+    loaded = load_vectors(
+        embed, model_id=register_model(embed, SMALL), folder=tmp_path / "nothing", index_memory=INDEX_MEMORY
+    )
     assert (loaded.vectors, loaded.orphans, loaded.is_rebuilt) == (0, 2, False)
     assert stored(embed) == wanted([TEXTS[0], *TEXTS[3:]])
 
@@ -97,7 +110,7 @@ def test_orphans_go_and_texts_that_other_documents_have_stay(embed: psycopg.Conn
 def test_a_text_given_twice_is_stored_once(embed: psycopg.Connection, tmp_path: Path) -> None:
     write_vectors(tmp_path, TEXTS, name="a")
     write_vectors(tmp_path, [*TEXTS[:5], *TEXTS[:5], "without a document"], name="b")
-    loaded = load_vectors(embed, model_id=register_model(embed, SMALL), folder=tmp_path)
+    loaded = load_vectors(embed, model_id=register_model(embed, SMALL), folder=tmp_path, index_memory=INDEX_MEMORY)
     assert (loaded.vectors, loaded.orphans, loaded.is_rebuilt) == (40, 1, True)
     assert stored(embed) == wanted(TEXTS)
 
@@ -140,7 +153,7 @@ def test_a_wrong_shard_is_refused_as_a_whole(
     path = write_vectors(tmp_path / "bad", TEXTS[:2], **changes)
     model_id = register_model(embed, SMALL)
     with pytest.raises(EncoderError, match=message) as raised:
-        load_vectors(embed, model_id=model_id, folder=tmp_path / "bad")
+        load_vectors(embed, model_id=model_id, folder=tmp_path / "bad", index_memory=INDEX_MEMORY)
     embed.rollback()
     assert str(path) in str(raised.value)
     assert "Remedy: " in str(raised.value)
@@ -198,12 +211,12 @@ def test_a_load_that_is_killed_is_repeated(
             folder = tmp_path / "3"
             write_vectors(folder, TEXTS[36:])
         with pytest.raises(psycopg.Error):
-            load_vectors(victim, model_id=model_id, folder=folder)
+            load_vectors(victim, model_id=model_id, folder=folder, index_memory=INDEX_MEMORY)
     assert victim.closed
     assert stored(embed) == wanted(before)
     assert len(_leftovers(embed)) == (0 if stage == "inserting" else 1)
     # The retry's session has a lock that the dead one lost.
-    load_vectors(embed, model_id=model_id, folder=tmp_path / "2")
+    load_vectors(embed, model_id=model_id, folder=tmp_path / "2", index_memory=INDEX_MEMORY)
     assert stored(embed) == wanted(TEXTS)
     assert _leftovers(embed) == []
 
@@ -218,7 +231,7 @@ def test_two_loads_at_once_follow_each_other(embed: psycopg.Connection, warehous
         write_vectors(folder, parts[number])
         try:
             with psycopg.connect(make_conninfo(warehouse_dsn, options="-c role=revops_embed")) as connection:
-                load_vectors(connection, model_id=model_id, folder=folder)
+                load_vectors(connection, model_id=model_id, folder=folder, index_memory=INDEX_MEMORY)
         except Exception as error:  # noqa: BLE001 - whatever it is, the test shows it
             failures.append(error)
 
@@ -249,7 +262,7 @@ def test_a_text_that_comes_back_during_a_load_keeps_its_vector(
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(rebuild, "swap_in", come_back)
         write_vectors(tmp_path / "2", TEXTS[3:6])
-        loaded = load_vectors(embed, model_id=model_id, folder=tmp_path / "2")
+        loaded = load_vectors(embed, model_id=model_id, folder=tmp_path / "2", index_memory=INDEX_MEMORY)
     assert (loaded.vectors, loaded.orphans, loaded.is_rebuilt) == (3, 0, True)
     assert stored(embed) == wanted(TEXTS[:6])
 
@@ -317,11 +330,11 @@ def test_common_words_and_tokens_are_counted_when_enough_has_changed(embed: psyc
     embed.execute("delete from search.document where text = any(%s)", (TEXTS[38:],))
     embed.commit()
     model_id = register_model(embed, SMALL)
-    load_vectors(embed, model_id=model_id, folder=tmp_path / "nothing")
+    load_vectors(embed, model_id=model_id, folder=tmp_path / "nothing", index_memory=INDEX_MEMORY)
     assert embed.execute(words).fetchall() == [("39", 1), ("many", 40), ("number", 40)]
     embed.execute("delete from search.document where text = %s", (TEXTS[37],))
     embed.commit()
-    load_vectors(embed, model_id=model_id, folder=tmp_path / "nothing")
+    load_vectors(embed, model_id=model_id, folder=tmp_path / "nothing", index_memory=INDEX_MEMORY)
     assert embed.execute(words).fetchall() == [("many", 37), ("number", 37)]
 
 
@@ -331,3 +344,23 @@ def _frequencies(texts: list[str]) -> dict[int, int]:
     from vectors import sparse_of
 
     return Counter(token for text in texts for token in sparse_of(text))
+
+
+@pytest.mark.parametrize(("memory", "is_enough"), [(1 << 20, False), (INDEX_MEMORY, True)])
+def test_an_index_is_built_within_the_memory_that_it_may_have(
+    embed: psycopg.Connection, tmp_path: Path, memory: int, is_enough: bool
+) -> None:
+    """What does not fit is built on disk, and the log says which setting to raise."""
+    texts = [f"text {number} of a thousand" for number in range(1_000)]
+    embed.execute("delete from search.document")
+    add_documents(embed, texts)
+    said: list[str] = []
+    embed.add_notice_handler(lambda notice: said.append(notice.message_primary or ""))
+    write_vectors(tmp_path, texts)
+    with structlog.testing.capture_logs() as events:
+        load_vectors(embed, model_id=register_model(embed, SMALL), folder=tmp_path, index_memory=memory)
+    warnings = [event for event in events if event["log_level"] == "warning"]
+    assert [(event["needed_mb"], event["memory_mb"]) for event in warnings] == ([] if is_enough else [(67, 1)])
+    assert all("REVOPS_EMBEDDING_INDEX_MEMORY" in event["remedy"] for event in warnings)
+    assert any("no longer fits into maintenance_work_mem" in message for message in said) is not is_enough
+    assert stored(embed) == wanted(texts)

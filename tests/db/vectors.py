@@ -19,6 +19,7 @@ from revops.embedding.queries import QueryVectors
 from revops.embedding.store import Loaded, load_vectors
 
 SMALL = Model("small", "small:key", 8, 100)
+INDEX_MEMORY = 256 << 20
 OTHER = Model("other", "other:key", 12, 80)
 
 
@@ -99,7 +100,7 @@ def write_vectors(folder: Path, texts: Sequence[str], model: Model = SMALL, *, n
 def load_texts(warehouse: psycopg.Connection, folder: Path, texts: Sequence[str], model: Model = SMALL) -> Loaded:
     """Give texts their vectors of a model by way of the encoder's files; commits."""
     write_vectors(folder, texts, model)
-    return load_vectors(warehouse, model_id=register_model(warehouse, model), folder=folder)
+    return load_vectors(warehouse, model_id=register_model(warehouse, model), folder=folder, index_memory=INDEX_MEMORY)
 
 
 def stored(warehouse: psycopg.Connection) -> list[tuple[Any, ...]]:

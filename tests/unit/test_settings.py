@@ -57,6 +57,7 @@ def test_good_settings_are_kept_as_written() -> None:
     assert settings.embedding_model == Path("/models/bge-m3")
     assert (settings.embedding_image, settings.embedding_gpu, settings.embedding_max_length) == (None, "auto", 512)
     assert (settings.embedding_memory, settings.embedding_pids) == ("8g", 1024)
+    assert settings.embedding_index_memory == 2 << 30
 
 
 def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,10 +182,18 @@ def test_a_volume_can_not_be_mounted_at_the_root() -> None:
         ("REVOPS_EMBEDDING_MAX_LENGTH", "9000", "Input should be less than or equal to 8192"),
         ("REVOPS_EMBEDDING_MEMORY", "8 GB", "'8 GB' is not an amount of memory"),
         ("REVOPS_EMBEDDING_PIDS", "many", "Input should be a valid integer"),
+        ("REVOPS_EMBEDDING_INDEX_MEMORY", "4", "'4' is not an amount of memory"),
+        ("REVOPS_EMBEDDING_INDEX_MEMORY", "512k", "Input should be greater than or equal to 1048576"),
     ],
 )
 def test_a_malformed_setting_of_the_encoder_is_refused(variable: str, value: str, reason: str) -> None:
     assert f"  {variable} {reason}" in faults(**{variable: value})
+
+
+@pytest.mark.parametrize(("value", "size"), [("1024k", 1 << 20), ("300m", 300 << 20), ("3g", 3 << 30)])
+def test_memory_of_an_index_is_read_as_bytes(value: str, size: int) -> None:
+    settings = Settings.from_environment({**GOOD, "REVOPS_EMBEDDING_INDEX_MEMORY": value})
+    assert settings.embedding_index_memory == size
 
 
 @pytest.mark.parametrize("port", ["5432", '"5432"', "null"])

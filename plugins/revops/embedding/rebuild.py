@@ -15,10 +15,9 @@ from revops.embedding.shards import COLUMNS, COPY_END, COPY_HEADER, Shard, read_
 
 log = structlog.get_logger(__name__)
 
-# What the graph of a vector takes while an index is built, with room; beyond the limit the rest is built on disk.
+# What the graph of a vector takes while an index is built, with room.
 GRAPH_BYTES_A_ROW = 3_200
 LEAST_MEMORY = 64 << 20
-MOST_MEMORY = 2 << 30
 # Processes beside the first; each costs a core, and together they need maintenance_work_mem in /dev/shm.
 WORKERS = 2
 
@@ -33,10 +32,13 @@ class Rebuilt:
     index_seconds: float
 
 
-def rebuild(warehouse: psycopg.Connection, model: Model, shards: list[Shard], *, model_id: int) -> Rebuilt:
+def rebuild(
+    warehouse: psycopg.Connection, model: Model, shards: list[Shard], *, model_id: int, index_memory: int
+) -> Rebuilt:
     """Replace a model's vectors by those that documents need, of the stored and the new; commits.
 
-    A load that is killed leaves search.embedding_<model_id>_next, which the next one removes. Call it with the model
+    The index is built within index_memory bytes of the server; what does not fit is built on disk, which is slower. A
+    load that is killed leaves search.embedding_<model_id>_next, which the next one removes. Call it with the model
     locked (`locked_for_load`).
     """
     aside = sql.Identifier("search", f"embedding_{model_id}_next")
@@ -54,7 +56,7 @@ def rebuild(warehouse: psycopg.Connection, model: Model, shards: list[Shard], *,
     copied = time.monotonic()
     vectors, orphans = _merge(warehouse, aside, model_id)
     merged = time.monotonic()
-    _index(warehouse, aside, model_id)
+    _index(warehouse, aside, model_id, index_memory)
     indexed = time.monotonic()
     orphans -= swap_in(warehouse, model_id)
     return Rebuilt(vectors, orphans, copied - started, indexed - merged)
@@ -91,10 +93,18 @@ def _merge(warehouse: psycopg.Connection, aside: sql.Identifier, model_id: int) 
     return new, useless + stored - kept
 
 
-def _index(warehouse: psycopg.Connection, aside: sql.Identifier, model_id: int) -> None:
+def _index(warehouse: psycopg.Connection, aside: sql.Identifier, model_id: int, most: int) -> None:
     rows = _count(warehouse, sql.SQL("select count(*) from {}").format(aside))
     warehouse.commit()
-    memory = min(MOST_MEMORY, LEAST_MEMORY + rows * GRAPH_BYTES_A_ROW) >> 10
+    needed = LEAST_MEMORY + rows * GRAPH_BYTES_A_ROW
+    memory = min(most, needed) >> 10
+    if needed > most:
+        log.warning(
+            "the index's graph does not fit into its memory, so that the rest of it is built on disk, which is slower",
+            needed_mb=needed >> 20,
+            memory_mb=most >> 20,
+            remedy="raise REVOPS_EMBEDDING_INDEX_MEMORY, where the warehouse has that much to spare",
+        )
     for workers in (WORKERS, 0):
         try:
             with warehouse.transaction():
@@ -111,7 +121,7 @@ def _index(warehouse: psycopg.Connection, aside: sql.Identifier, model_id: int) 
             log.warning(
                 "the server has too little shared memory to build an index in parallel, so one process builds it",
                 needed_mb=memory >> 10,
-                remedy="set shm_size of the server's container to 2gb",
+                remedy="set REVOPS_POSTGRES_SHM, or else the shm_size of the server's container, to more than that",
             )
         else:
             log.info("vectors are indexed", vectors=rows, memory_mb=memory >> 10, workers=workers)

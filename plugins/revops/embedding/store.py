@@ -35,12 +35,13 @@ class Loaded:
     seconds: float
 
 
-def load_vectors(warehouse: psycopg.Connection, *, model_id: int, folder: Path) -> Loaded:
+def load_vectors(warehouse: psycopg.Connection, *, model_id: int, folder: Path, index_memory: int) -> Loaded:
     """Load the encoder's shards into search.embedding and remove vectors whose text no document has; commits.
 
     Where more than a fifth changes, and the first time, the vectors are built aside and swapped in: all or nothing.
     Otherwise each shard is one transaction. Idempotent: vectors that are there already stay. Loads for one model wait
-    for each other. Raises EncoderError where a shard is of another model or has vectors that may not be stored.
+    for each other. index_memory: bytes that the server may use to build an index anew. Raises EncoderError where a
+    shard is of another model or has vectors that may not be stored.
     """
     started = time.monotonic()
     model = read_model(warehouse, model_id)
@@ -52,7 +53,7 @@ def load_vectors(warehouse: psycopg.Connection, *, model_id: int, folder: Path) 
         is_rebuilt = incoming + orphans > REBUILD_SHARE * stored
         if is_rebuilt:
             log.info("vectors are built anew", stored=stored, incoming=incoming, orphans=orphans)
-            built = rebuild(warehouse, model, shards, model_id=model_id)
+            built = rebuild(warehouse, model, shards, model_id=model_id, index_memory=index_memory)
             vectors, orphans = built.vectors, built.orphans
             log.info("vectors are built", copy_seconds=built.copy_seconds, index_seconds=built.index_seconds)
         else:

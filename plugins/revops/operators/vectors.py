@@ -61,7 +61,12 @@ class LoadVectorsOperator(BaseOperator):
             folder = handoff_folder(settings, self.source_name, context["run_id"])
             model_id = int(self.model_id)
             with connect_warehouse("revops_embed", task=f"embed:{self.source_name}") as warehouse:
-                loaded = load_vectors(warehouse, model_id=model_id, folder=folder / "out")
+                loaded = load_vectors(
+                    warehouse,
+                    model_id=model_id,
+                    folder=folder / "out",
+                    index_memory=settings.embedding_index_memory,
+                )
                 if switch_model(warehouse, model_id):
                     drop_replaced_models(warehouse)
                 else:
