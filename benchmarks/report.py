@@ -189,6 +189,11 @@ def print_claims(console: Console, claims: Sequence[Claim]) -> None:
     console.print(table)
 
 
+def physical_memory() -> int:
+    """Return the machine's memory in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def describe_machine(servers: Servers | None = None) -> dict[str, str]:
     """Say what the figures were taken on; without servers PostgreSQL is left out."""
     cpuinfo = Path("/proc/cpuinfo").read_text()
@@ -199,7 +204,7 @@ def describe_machine(servers: Servers | None = None) -> dict[str, str]:
     )
     return {
         "processor": f"{model}, {len(os.sched_getaffinity(0))} cores",
-        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1024**3:.0f} GiB",
+        "memory": f"{physical_memory() / 1024**3:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
         **({"PostgreSQL": _server_version(servers)} if servers else {}),
         "Python": platform.python_version(),

@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.contenders import ROOT
-from benchmarks.report import Claim, describe_machine, print_claims
+from benchmarks.report import Claim, describe_machine, physical_memory, print_claims
 from benchmarks.search_data import (
     CHUNK,
     DIMENSIONS,
@@ -44,7 +44,7 @@ from benchmarks.search_data import (
     document_rows,
     write_shard,
 )
-from benchmarks.servers import Server, running_servers, scratch
+from benchmarks.servers import SHARED_BUFFERS, Server, running_servers, scratch
 from revops.embedding.encoder import Model
 from revops.embedding.handoff import export_texts
 from revops.embedding.models import register_model, switch_model
@@ -61,6 +61,11 @@ INDEX_MEMORY = 4 << 30
 QUERIES = 300
 WARM_UP = 50
 SLOW_QUERIES = 30
+# What takes longer is timed with fewer queries, ten at the least.
+BUDGET_S = 90.0
+FEWEST_QUERIES = 10
+# From here on the server has a quarter of the machine's memory for itself, as the warehouse's container takes it.
+MANY_ROWS = 500_000
 TICKS = os.sysconf("SC_CLK_TCK")
 MODEL = Model("benchmark", MODEL_KEY, DIMENSIONS, VOCABULARY)
 FILTERS = {"no filter": "", **{f"{share:.1%}": column for column, (_, share) in SHARES.items()}}
@@ -169,7 +174,8 @@ class Bench:
                 )
                 found = [_numbers(warehouse, dense, self._parameters(query)) for query in self.queries[WARM_UP:]]
                 self.recall[name] = _share_found(found, self.nearest[name])
-                self.say(f"{name}: p50 {self.times[f'hybrid, {name}'].p50:.1f} ms, recall {self.recall[name]:.4f}")
+                times = self.times[f"hybrid, {name}"]
+                self.say(f"{name}: p50 {times.p50:.1f} ms, p99 {times.p99:.1f} ms, recall {self.recall[name]:.4f}")
             own = [
                 query.made_from
                 in _numbers(
@@ -268,15 +274,20 @@ class Bench:
         }
 
     def _time(self, warehouse: psycopg.Connection, statement: sql.SQL, *, most: int = QUERIES) -> Times:
+        walls: list[float] = []
+        started = time.monotonic()
         for query in self.queries[: min(WARM_UP, most)]:
             warehouse.execute(statement, self._parameters(query)).fetchall()
-        walls = []
+            if time.monotonic() - started > BUDGET_S:
+                break
         before = _cpu(warehouse)
         for query in self.queries[WARM_UP:][:most]:
             parameters = self._parameters(query)
-            started = time.perf_counter()
+            asked = time.perf_counter()
             warehouse.execute(statement, parameters).fetchall()
-            walls.append(1000 * (time.perf_counter() - started))
+            walls.append(1000 * (time.perf_counter() - asked))
+            if sum(walls) > 1000 * BUDGET_S and len(walls) >= FEWEST_QUERIES:
+                break
         cpu = 1000 * (_cpu(warehouse) - before) / len(walls)
         warehouse.rollback()
         p50, p95, p99 = (float(value) for value in np.percentile(walls, (50, 95, 99)))
@@ -366,12 +377,12 @@ def _cpu(warehouse: psycopg.Connection) -> float:
 
 def _print(bench: Bench, console: Console) -> None:
     table = Table(title="Milliseconds a query", title_justify="left", title_style="bold")
-    for heading in ("", "p50", "p95", "p99", "server CPU", "recall@10"):
+    for heading in ("", "queries", "p50", "p95", "p99", "server CPU", "recall@10"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, times in bench.times.items():
         recall = bench.recall.get(name.removeprefix("hybrid, "))
         figures = (f"{value:.1f}" for value in (times.p50, times.p95, times.p99, times.cpu))
-        table.add_row(name, *figures, f"{recall:.4f}" if recall is not None else "")
+        table.add_row(name, str(times.queries), *figures, f"{recall:.4f}" if recall is not None else "")
     console.print(table)
     for name, value in bench.figures.items():
         console.print(f"{name:32} {value:,.3f}", highlight=False)
@@ -386,13 +397,13 @@ def _claims(bench: Bench) -> list[Claim]:
     slowest = max(bench.figures[name] for name in keys)
     is_large = bench.rows >= 1_000_000
     limits: list[tuple[str, str, bool]] = []
-    if not is_large:
-        limits.append(("hybrid p50 at most 15 ms", f"{hybrid.p50:.1f} ms", hybrid.p50 <= 15))
     most = 100 if is_large else 50
     limits.append((f"hybrid p99 at most {most} ms", f"{hybrid.p99:.1f} ms", hybrid.p99 <= most))
-    for name, recall in bench.recall.items():
-        least = 0.98 if FILTERS[name] else 0.99
-        limits.append((f"dense recall@10, {name}: at least {least}", f"{recall:.4f}", recall >= least))
+    if not is_large:
+        limits.append(("hybrid p50 at most 15 ms", f"{hybrid.p50:.1f} ms", hybrid.p50 <= 15))
+        for name, recall in bench.recall.items():
+            least = 0.98 if FILTERS[name] else 0.99
+            limits.append((f"dense recall@10, {name}: at least {least}", f"{recall:.4f}", recall >= least))
     limits.append(("look-up by key below 1 ms in the server", f"{slowest:.2f} ms", slowest < 1))
     got = (bench.figures["exported"], bench.figures["orphans"], bench.figures["exported again"])
     limits.append(
@@ -415,7 +426,8 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 160)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(20))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with running_servers(space=rows * BYTES_A_ROW) as servers:
+    shared_buffers = SHARED_BUFFERS if rows < MANY_ROWS else f"{physical_memory() // 4 >> 20}MB"
+    with running_servers(space=rows * BYTES_A_ROW, shared_buffers=shared_buffers) as servers:
         machine = describe_machine(servers)
         for name, value in machine.items():
             console.print(f"{name:12} {value}", highlight=False)

@@ -107,7 +107,7 @@ class Judged:
         with self._session("revops_embed") as warehouse:
             model_id = register_model(warehouse, described)
             for source in SOURCES:
-                folder = HOME / "handoff" / source
+                folder = HOME / "handoff" / str(model_id) / source
                 if export_texts(warehouse, model_id=model_id, source=source, folder=folder / "in"):
                     encode_texts(settings, source=folder / "in", output=folder / "out")
                     load_vectors(

@@ -22,13 +22,13 @@ from revops.local.paths import state_home
 from revops.local.postgres import EmbeddedPostgres
 
 HOME = state_home() / "benchmark"
+SHARED_BUFFERS = "1GB"
 READER = "reader"
 LOADER = "loader"
 
 # As a production server has them; the same on both sides and for every contender. The embedded server sees to TLS.
 SETTINGS = {
     "fsync": "on",
-    "shared_buffers": "1GB",
     "max_wal_size": "8GB",
     # Finished segments are kept for the next run: making new ones would cost the first contender only.
     "min_wal_size": "4GB",
@@ -50,11 +50,11 @@ class Server:
     login: str
     password: str = field(default_factory=secrets.token_urlsafe)
 
-    def start(self) -> None:
+    def start(self, shared_buffers: str) -> None:
         """Initialise and start it with SETTINGS and its login."""
         self.postgres.start()
         with self.admin() as connection:
-            for name, value in SETTINGS.items():
+            for name, value in {**SETTINGS, "shared_buffers": shared_buffers}.items():
                 connection.execute(sql.SQL("alter system set {} = {}").format(sql.Identifier(name), sql.Literal(value)))
             verifier = connection.pgconn.encrypt_password(self.password.encode(), self.login.encode(), b"scram-sha-256")
             connection.execute(
@@ -127,7 +127,7 @@ class Servers:
 
 
 @contextlib.contextmanager
-def running_servers(*, space: int) -> Iterator[Servers]:
+def running_servers(*, space: int, shared_buffers: str = SHARED_BUFFERS) -> Iterator[Servers]:
     """Start both servers, empty; stop and remove them at the end, or at the next start after a crash.
 
     space: bytes that will be needed on disk. Exits where they are not free, or another benchmark runs in this checkout.
@@ -148,7 +148,7 @@ def running_servers(*, space: int) -> Iterator[Servers]:
             )
         try:
             for server in (servers.source, servers.target):
-                server.start()
+                server.start(shared_buffers)
             yield servers
         finally:
             _remove(servers)

@@ -19,6 +19,7 @@ from revops.operators.vectors import ExportTextsOperator, LoadVectorsOperator
 from revops.sources import Source, load_source
 from revops.transform.targets import core_tables
 
+RUN_TIMEOUT = timedelta(hours=6)
 RETRY_DELAY = timedelta(seconds=30)
 MAX_RETRY_DELAY = timedelta(minutes=10)
 DEFAULT_ARGS: dict[str, Any] = {
@@ -51,7 +52,7 @@ def source_dag(source_name: str, *, doc: str | None, assets: dict[str, Asset]) -
         schedule=CronTriggerTimetable(config.schedule, timezone="UTC", run_immediately=timedelta(0)),
         catchup=False,
         max_active_runs=1,
-        dagrun_timeout=timedelta(hours=6),
+        dagrun_timeout=RUN_TIMEOUT,
         default_args=DEFAULT_ARGS,
         on_failure_callback=[alerts.run_failed],
         params={
@@ -118,7 +119,9 @@ def _embed(source_name: str) -> TaskGroup:
         documents = TransformOperator(task_id="documents", source_name=source_name, target="document")
         # A container each; what the model says of itself must come from where it will encode.
         model = EmbedOperator(task_id="model", source_name=source_name, command="describe")
-        export = ExportTextsOperator(task_id="export", source_name=source_name, model=model.output)
+        export = ExportTextsOperator(
+            task_id="export", source_name=source_name, model=model.output, abandoned_after=RUN_TIMEOUT
+        )
         encode = EmbedOperator(
             task_id="encode",
             source_name=source_name,

@@ -13,7 +13,7 @@ from psycopg.conninfo import make_conninfo
 from vectors import OTHER, SMALL, add_documents, load_texts, query_of, stored, wanted
 
 from revops.embedding.encoder import EncoderError, Model
-from revops.embedding.models import drop_replaced_models, register_model, switch_model
+from revops.embedding.models import drop_replaced_models, locked_for_load, register_model, switch_model
 from revops.search import SearchError, find_documents
 
 pytestmark = pytest.mark.db
@@ -79,6 +79,34 @@ def test_a_replaced_model_goes_after_its_grace(embed: psycopg.Connection, tmp_pa
     assert stored(embed) == [*wanted(TEXTS, OTHER), *wanted(TEXTS, SMALL)]
 
 
+def test_a_model_that_is_getting_its_vectors_is_not_dropped(embed: psycopg.Connection, tmp_path: Path) -> None:
+    """One that searches never used is kept while nights may still fill it."""
+    load_texts(embed, tmp_path / "1", TEXTS)
+    switch_model(embed, register_model(embed, SMALL))
+    load_texts(embed, tmp_path / "2", TEXTS[:1], OTHER)
+    aged = "update search.embedding_model set last_used_at = now() - %s::interval where not is_current"
+    embed.execute(aged, ("29 days",))
+    assert drop_replaced_models(embed) == []
+    assert stored(embed) == [*wanted(TEXTS[:1], OTHER), *wanted(TEXTS, SMALL)]
+    embed.execute(aged, ("31 days",))
+    assert drop_replaced_models(embed) == [OTHER.key]
+    assert stored(embed) == wanted(TEXTS, SMALL)
+
+
+def test_a_model_that_is_being_loaded_is_not_dropped(
+    embed: psycopg.Connection, as_role: Callable[[str], psycopg.Connection], tmp_path: Path
+) -> None:
+    ids = []
+    for model in (SMALL, OTHER):
+        load_texts(embed, tmp_path / model.name, TEXTS, model)
+        ids.append(register_model(embed, model))
+        switch_model(embed, ids[-1])
+    with locked_for_load(as_role("revops_embed"), ids[0]):
+        assert drop_replaced_models(embed, grace="0 seconds") == []
+    assert drop_replaced_models(embed, grace="0 seconds") == [SMALL.key]
+    assert stored(embed) == wanted(TEXTS, OTHER)
+
+
 def test_the_model_that_searches_use_can_not_be_dropped(embed: psycopg.Connection, tmp_path: Path) -> None:
     load_texts(embed, tmp_path, TEXTS)
     model_id = register_model(embed, SMALL)
@@ -100,7 +128,8 @@ def test_a_model_whose_vectors_do_not_fit_is_refused(embed: psycopg.Connection, 
 def test_only_the_embedding_step_changes_vectors(as_role: Callable[[str], psycopg.Connection], role: str) -> None:
     connection = as_role(role)
     for statement in (
-        *(f"select search.{name}(1)" for name in ("begin_load", "index_load", "finish_load", "drop_vectors")),
+        *(f"select search.{name}(1)" for name in ("begin_load", "analyze_load", "index_load", "drop_vectors")),
+        "select search.finish_load(1, '1s')",
         "delete from search.embedding",
     ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):

@@ -26,7 +26,7 @@ from vectors import (
 )
 
 from revops.embedding import models, rebuild, store
-from revops.embedding.encoder import EncoderError
+from revops.embedding.encoder import EncoderError, EncoderInterruptedError
 from revops.embedding.handoff import export_texts
 from revops.embedding.models import register_model, swap_in, switch_model
 from revops.embedding.shards import open_shards
@@ -282,8 +282,78 @@ def test_a_long_search_delays_the_swap_but_no_other_search(
     with pytest.MonkeyPatch.context() as patched, structlog.testing.capture_logs() as events:
         patched.setattr(models.time, "sleep", wait)
         load_texts(embed, tmp_path / "2", TEXTS[20:])
-    assert "a search holds the vectors; the swap waits" in [event["event"] for event in events]
+    assert "somebody holds the vectors; the swap waits" in [event["event"] for event in events]
     assert stored(embed) == wanted(TEXTS)
+
+
+def test_who_gives_way_after_a_second_is_waited_for(
+    embed: psycopg.Connection, as_role: Callable[[str], psycopg.Connection], warehouse_dsn: str, tmp_path: Path
+) -> None:
+    """As an autovacuum does: it ends for whoever has waited for longer than deadlock_timeout."""
+    load_texts(embed, tmp_path / "1", TEXTS[:20])
+    holder = as_role("revops_embed")
+    holder.execute("lock table search.embedding in share update exclusive mode")
+    waiting = "select count(*) from pg_locks where relation = 'search.embedding'::regclass and not granted"
+    loaded = threading.Event()
+
+    def give_way() -> None:
+        with psycopg.connect(warehouse_dsn, autocommit=True) as watcher:
+            waited = 0.0
+            while waited < 1.2 and not loaded.is_set():
+                (count,) = watcher.execute(waiting).fetchone() or (0,)
+                waited = waited + 0.05 if count else 0.0
+                loaded.wait(0.05)
+        holder.rollback()
+
+    thread = threading.Thread(target=give_way)
+    thread.start()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(models, "SWAP_PATIENCE_S", 20.0)
+        try:
+            load_texts(embed, tmp_path / "2", TEXTS[20:])
+        finally:
+            loaded.set()
+            thread.join()
+    assert stored(embed) == wanted(TEXTS)
+
+
+def test_vectors_that_stay_held_are_a_reason_to_try_again(
+    embed: psycopg.Connection, as_role: Callable[[str], psycopg.Connection], tmp_path: Path
+) -> None:
+    load_texts(embed, tmp_path / "1", TEXTS[:20])
+    dump = as_role("revops_api")
+    dump.execute("select count(*) from search.embedding")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(models, "SWAP_PATIENCE_S", 0.0)
+        with pytest.raises(EncoderInterruptedError, match=r"search.embedding was held .* Remedy: end long"):
+            load_texts(embed, tmp_path / "2", TEXTS[20:])
+    dump.rollback()
+    assert stored(embed) == wanted(TEXTS[:20])
+    assert load_texts(embed, tmp_path / "2", TEXTS[20:]).vectors == 20
+    assert stored(embed) == wanted(TEXTS)
+
+
+def test_what_is_built_aside_is_analyzed(embed: psycopg.Connection, warehouse_dsn: str, tmp_path: Path) -> None:
+    """The statements that compare it with what is stored are planned for as many rows as there are."""
+    said: list[str] = []
+    embed.add_notice_handler(lambda notice: said.append(notice.message_primary or ""))
+    planned: list[tuple[Any, ...]] = []
+    merge = rebuild._merge
+
+    def look(*arguments: Any) -> tuple[int, int]:
+        merged = merge(*arguments)
+        planned.extend(
+            embed.execute(
+                "select c.reltuples from pg_class c where c.relname like 'embedding%next' and c.relkind = 'r'"
+            ).fetchall()
+        )
+        return merged
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(rebuild, "_merge", look)
+        load_texts(embed, tmp_path, TEXTS)
+    assert planned == [(40.0,)]
+    assert not [message for message in said if "permission denied" in message]
 
 
 def test_the_texts_of_one_source_that_lack_a_vector_are_exported(embed: psycopg.Connection, tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ WITH_OWNERS_RIGHTS = {
     "ops.trace": {"revops_quality", "revops_api", "revops_transform", "revops_audit"},
     "ops.trace_back": {"revops_quality", "revops_api", "revops_transform", "revops_audit"},
     "search.begin_load": {"revops_embed"},
+    "search.analyze_load": {"revops_embed"},
     "search.index_load": {"revops_embed"},
     "search.finish_load": {"revops_embed"},
     "search.drop_vectors": {"revops_embed"},

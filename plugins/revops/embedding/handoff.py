@@ -7,8 +7,11 @@ import shutil
 from pathlib import Path
 
 import psycopg
+import structlog
 
 from revops.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 EXPORT_ROWS = 20_000
 
@@ -16,6 +19,16 @@ EXPORT_ROWS = 20_000
 def handoff_folder(settings: Settings, source_name: str, run_id: str) -> Path:
     """Return the folder in which a run hands texts to the encoder and takes vectors back."""
     return settings.embedding_handoff / source_name / re.sub(r"[^A-Za-z0-9_.-]", "_", run_id)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a run's folder, which holds texts of deals; what can't be removed is told in the log, and stays."""
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        log.warning("a folder with texts of deals can't be removed", folder=str(folder), reason=str(error))
 
 
 def export_texts(warehouse: psycopg.Connection, *, model_id: int, source: str, folder: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,15 +12,22 @@ import psycopg
 import structlog
 from psycopg import errors, sql
 
-from revops.embedding.encoder import EncoderError, Model
+from revops.embedding.encoder import EncoderError, EncoderInterruptedError, Model
 from revops.embedding.shards import DENSE_DIMENSIONS, SPARSE_DIMENSIONS
 
 log = structlog.get_logger(__name__)
 
 # A replaced model stays until a later load: queries that began before it was replaced end meanwhile.
 GRACE = "1 hour"
-# A swap gives up after half a second behind a long search and comes again.
-SWAP_ATTEMPTS = 120
+# One that never had a vector for every document may be in the midst of getting them, night by night.
+UNFINISHED_GRACE = "30 days"
+# A swap gives up after half a second behind a long search and comes again; for so long a dump may hold the vectors.
+SWAP_PATIENCE_S = 3600.0
+LONGEST_PAUSE_S = 30.0
+LOCK_WAIT = "500ms"
+# PostgreSQL ends an autovacuum for who has waited longer than deadlock_timeout, a second: every fifth time.
+LONG_LOCK_WAIT = "2s"
+LONG_WAIT_EVERY = 5
 _random = SystemRandom()
 
 
@@ -84,7 +92,7 @@ def has_vectors_table(warehouse: psycopg.Connection, model_id: int) -> bool:
 @contextmanager
 def locked_for_load(warehouse: psycopg.Connection, model_id: int) -> Iterator[None]:
     """Let only this session change the vectors of a model, over several transactions. Another load is waited for."""
-    key = f"search.embedding load {model_id}"
+    key = _load_key(model_id)
     with warehouse.transaction():
         # The other load may be building an index; how long this one may wait is up to the task's own time-out.
         warehouse.execute("select set_config('lock_timeout', '0', true), set_config('statement_timeout', '0', true)")
@@ -101,21 +109,26 @@ def locked_for_load(warehouse: psycopg.Connection, model_id: int) -> Iterator[No
 def swap_in(warehouse: psycopg.Connection, model_id: int) -> int:
     """Put what was built aside in the place of the model's vectors; return how many old ones came back. Commits.
 
-    Searches go on but for an instant. Raises EncoderError where they left no such instant for minutes.
+    Searches go on but for an instant. Raises EncoderInterruptedError where others held them for an hour.
     """
-    for attempt in range(1, SWAP_ATTEMPTS + 1):
+    deadline = time.monotonic() + SWAP_PATIENCE_S
+    for attempt in itertools.count(1):
+        lock_wait = LOCK_WAIT if attempt % LONG_WAIT_EVERY else LONG_LOCK_WAIT
         try:
-            row = warehouse.execute("select search.finish_load(%s)", (model_id,)).fetchone()
+            row = warehouse.execute("select search.finish_load(%s, %s)", (model_id, lock_wait)).fetchone()
             warehouse.commit()
         except errors.LockNotAvailable:
             warehouse.rollback()
-            log.info("a search holds the vectors; the swap waits", attempt=attempt)
-            time.sleep(_random.uniform(0.2, min(5.0, 0.5 * attempt)))
+            if time.monotonic() > deadline:
+                break
+            log.info("somebody holds the vectors; the swap waits", attempt=attempt)
+            time.sleep(_random.uniform(0.2, min(LONGEST_PAUSE_S, 0.5 * attempt)))
         else:
             return int(row[0]) if row else 0
-    raise EncoderError(
-        "searches held search.embedding all the time, so that its new vectors could not be put in place. Remedy: end "
-        "long transactions that read it (pg_stat_activity), then clear the task `embed.load`."
+    raise EncoderInterruptedError(
+        f"search.embedding was held for {SWAP_PATIENCE_S / 60:.0f} minutes, so that its new vectors could not be put "
+        "in place. Remedy: end long transactions that read it (a dump, a report: pg_stat_activity); a retry builds them"
+        " anew."
     )
 
 
@@ -150,20 +163,22 @@ def switch_model(warehouse: psycopg.Connection, model_id: int) -> bool:
 def drop_replaced_models(warehouse: psycopg.Connection, *, grace: str = GRACE) -> list[str]:
     """Drop the vectors of models that searches do not use, unless they were used within the grace; return their keys.
 
-    Commits each. A model that searches hold on to is left to the next load.
+    A model that searches never used is kept for a month: it may be getting its vectors. Commits each. One that is being
+    loaded, or that searches hold on to, is left to the next load.
     """
     warehouse.commit()
     replaced = warehouse.execute(
         "select model_id, model_key from search.embedding_model where not is_current "
         "and exists (select from search.embedding_model where is_current) "
-        "and last_used_at < now() - %s::interval and to_regclass('search.embedding_' || model_id) is not null "
-        "order by model_id",
-        (grace,),
+        "and last_used_at < now() - (case when was_current then %s else %s end)::interval "
+        "and to_regclass('search.embedding_' || model_id) is not null order by model_id",
+        (grace, UNFINISHED_GRACE),
     ).fetchall()
     warehouse.commit()
     dropped = []
     for model_id, model_key in replaced:
         try:
+            _lock_unless_loading(warehouse, model_id)
             warehouse.execute(sql.SQL("select search.drop_vectors({})").format(sql.Literal(model_id)))
             warehouse.commit()
         except (errors.LockNotAvailable, errors.ObjectInUse) as error:
@@ -173,3 +188,16 @@ def drop_replaced_models(warehouse: psycopg.Connection, *, grace: str = GRACE) -
             log.info("vectors of a replaced model dropped", model_key=model_key)
             dropped.append(str(model_key))
     return dropped
+
+
+def _lock_unless_loading(warehouse: psycopg.Connection, model_id: int) -> None:
+    """Keep loads of the model out until the transaction ends; raises LockNotAvailable where one is at work."""
+    row = warehouse.execute(
+        "select pg_try_advisory_xact_lock(hashtextextended(%s, 0))", (_load_key(model_id),)
+    ).fetchone()
+    if row != (True,):
+        raise errors.LockNotAvailable("a load of this model is at work")
+
+
+def _load_key(model_id: int) -> str:
+    return f"search.embedding load {model_id}"

@@ -67,7 +67,7 @@ def _merge(warehouse: psycopg.Connection, aside: sql.Identifier, model_id: int) 
     statement = sql.SQL
     of_model = sql.Literal(model_id)
     with warehouse.transaction():
-        warehouse.execute(statement("analyze {}").format(aside))
+        warehouse.execute("select search.analyze_load(%s)", (model_id,))
         warehouse.execute(
             statement(
                 "delete from {aside} n using (select ctid as place, row_number() over (partition by text_hash order by "

@@ -27,6 +27,10 @@ _INTEGER_OID = 23
 _REMEDY = "Remedy: clear the task `embed.export` and those after it, so that the texts are encoded again."
 
 
+class ShardError(EncoderError):
+    """A file of the encoder may not be loaded: it is damaged, or made with another model."""
+
+
 @dataclass(frozen=True)
 class Shard:
     """One Parquet file of the encoder, made with the model that is wanted. rows: how many vectors it holds."""
@@ -36,34 +40,36 @@ class Shard:
 
 
 def open_shards(folder: Path, model: Model) -> list[Shard]:
-    """Return the shards of a folder, by name; raises EncoderError where one was made with another model."""
+    """Return the shards of a folder, by name; raises ShardError where one is damaged or made with another model."""
+    return [open_shard(path, model) for path in sorted(folder.glob("part-*.parquet"))]
+
+
+def open_shard(path: Path, model: Model) -> Shard:
+    """Return one shard; raises ShardError where it is damaged or made with another model."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    shards = []
-    for path in sorted(folder.glob("part-*.parquet")):
-        try:
-            file = pq.ParquetFile(path)
-        except (pa.ArrowException, OSError) as error:
-            raise EncoderError(f"{path} is no Parquet file or damaged ({type(error).__name__}). {_REMEDY}") from error
-        with file:
-            about = file.schema_arrow.metadata or {}
-            made_with = {name: about.get(name.encode(), b"").decode() for name in ("model_key", "dim", "sparse_dim")}
-            wanted = {"model_key": model.key, "dim": str(model.dimensions), "sparse_dim": str(model.sparse_dimensions)}
-            for name, value in wanted.items():
-                if made_with[name] != value:
-                    raise EncoderError(
-                        f"{path} was made with {name} {made_with[name] or 'unknown'}, expected {value}. Remedy: the "
-                        "model changed during the run; clear the task `embed.export` and those after it."
-                    )
-            shards.append(Shard(path, file.metadata.num_rows))
-    return shards
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ShardError(f"{path} is no Parquet file or damaged ({type(error).__name__}). {_REMEDY}") from error
+    with file:
+        about = file.schema_arrow.metadata or {}
+        made_with = {name: about.get(name.encode(), b"").decode() for name in ("model_key", "dim", "sparse_dim")}
+        wanted = {"model_key": model.key, "dim": str(model.dimensions), "sparse_dim": str(model.sparse_dimensions)}
+        for name, value in wanted.items():
+            if made_with[name] != value:
+                raise ShardError(
+                    f"{path} was made with {name} {made_with[name] or 'unknown'}, expected {value}. Remedy: the "
+                    "model changed during the run; clear the task `embed.model` and those after it."
+                )
+        return Shard(path, file.metadata.num_rows)
 
 
 def read_copies(shard: Shard, model: Model, *, model_id: int) -> Iterator[bytes]:
     """Yield the rows of a shard for COPY (format binary) with COLUMNS, without its header and end.
 
-    Raises EncoderError, naming file and remedy, at the first batch with a vector that may not be stored.
+    Raises ShardError, naming file and remedy, at the first batch with a vector that may not be stored.
     """
     import pyarrow.parquet as pq
 
@@ -89,7 +95,7 @@ def _check(path: Path, batch: Any, model: Model) -> _Vectors:
 
     def require(is_right: bool, what: str) -> None:
         if not is_right:
-            raise EncoderError(f"{path} has {what}; nothing of it was loaded. {_REMEDY}")
+            raise ShardError(f"{path} has {what}; nothing of it was loaded. {_REMEDY}")
 
     require(all(batch[name].null_count == 0 for name in batch.schema.names), "rows without a value")
     hashes = batch["text_hash"].to_pylist()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
+from datetime import timedelta
 from typing import Any
 
 import structlog
 from airflow.sdk import BaseOperator, Context
 
 from revops.embedding.encoder import Model
-from revops.embedding.handoff import export_texts, handoff_folder
+from revops.embedding.handoff import export_texts, handoff_folder, remove_folder
 from revops.embedding.models import drop_replaced_models, register_model, switch_model
+from revops.embedding.recovery import recover_vectors
 from revops.embedding.store import load_vectors
 from revops.hooks.warehouse import connect_warehouse
 from revops.operators.failure import failing_fast
@@ -22,15 +23,18 @@ log = structlog.get_logger(__name__)
 class ExportTextsOperator(BaseOperator):
     """Write the texts of a source that a model has not encoded; returns model id and number of texts.
 
-    model: what the encoder says of its model, the fields of revops.embedding.encoder.Model.
+    What runs had encoded that ended before they loaded it is loaded first, so that each night goes on where the last
+    one stopped. model: what the encoder says of its model, the fields of revops.embedding.encoder.Model.
+    abandoned_after: how long the folder of another run must have been left alone; no run lasts longer.
     """
 
     template_fields = ("model",)
 
-    def __init__(self, *, source_name: str, model: Any, **kwargs: Any) -> None:
+    def __init__(self, *, source_name: str, model: Any, abandoned_after: timedelta, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.source_name = source_name
         self.model = model
+        self.abandoned_after = abandoned_after
 
     def execute(self, context: Context) -> dict[str, int]:
         with failing_fast():
@@ -39,6 +43,14 @@ class ExportTextsOperator(BaseOperator):
             folder = handoff_folder(settings, self.source_name, context["run_id"])
             with connect_warehouse("revops_embed", task=f"embed:{self.source_name}") as warehouse:
                 model_id = register_model(warehouse, model)
+                recover_vectors(
+                    warehouse,
+                    model,
+                    model_id=model_id,
+                    own=folder,
+                    abandoned_after=self.abandoned_after,
+                    index_memory=settings.embedding_index_memory,
+                )
                 texts = export_texts(warehouse, model_id=model_id, source=self.source_name, folder=folder / "in")
             log.info("texts exported", model_name=model.name, model_key=model.key, texts=texts)
             return {"model_id": model_id, "texts": texts}
@@ -90,7 +102,7 @@ class LoadVectorsOperator(BaseOperator):
                         model_id,
                     ),
                 )
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder)
             counts = {
                 "source": self.source_name,
                 "encoded": self.encoded["documents"],
