@@ -101,7 +101,10 @@ def find_documents(
         hits = [_hit(row[:6], _RANKINGS, row[6:10], row[10:14], row[14]) for row in rows]
         texts = _read_texts(warehouse, hits[:RERANKED]) if rerank else {}
     if rerank and vectors is not None and hits:
-        hits = _reranked(hits, rerank(query, [texts[hit.document_id] for hit in hits[:RERANKED]], vectors.model_key))
+        # A document that was found may be gone when its text is read.
+        first = [hit for hit in hits[:RERANKED] if hit.document_id in texts]
+        scores = rerank(query, [texts[hit.document_id] for hit in first], vectors.model_key)
+        hits = [*_reranked(first, scores), *hits[RERANKED:]]
     return hits[:limit]
 
 
@@ -197,8 +200,8 @@ def _read_texts(warehouse: psycopg.Connection, hits: list[Hit]) -> dict[int, str
 
 
 def _reranked(hits: list[Hit], scores: list[float]) -> list[Hit]:
-    first = [
+    found = [
         replace(hit, score=score, scores={**hit.scores, "rerank": score})
-        for hit, score in zip(hits[:RERANKED], scores, strict=True)
+        for hit, score in zip(hits, scores, strict=True)
     ]
-    return [*sorted(first, key=lambda hit: -hit.score), *hits[RERANKED:]]
+    return sorted(found, key=lambda hit: -hit.score)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -14,8 +16,10 @@ import psycopg
 import pytest
 from psycopg import sql
 from rich.console import Console
+from structlog.testing import capture_logs
 from vectors import SMALL, add_documents, dense_of, load_texts, query_of, register_model, sparse_of
 
+from revops import search
 from revops.embedding.models import switch_model
 from revops.embedding.queries import QueryVectors
 from revops.embedding.query_cache import vectors_of_queries
@@ -307,7 +311,17 @@ def test_the_walk_along_the_index_finds_what_a_comparison_of_all_finds(
             "do $$ begin execute 'alter function ' || (select oid::regprocedure from pg_proc where proname = 'hybrid') "
             f"|| ' set {setting}'; end $$".encode()
         )
-    assert ids(find_documents(owner, "qqqq", vectors, filters=Filters(stages=["Won"]))) == wanted
+    won = Filters(stages=["Won"])
+    assert ids(find_documents(owner, "qqqq", vectors, filters=won)) == wanted
+    assert len(find_documents(owner, "qqqq", vectors, limit=200, filters=won)) == 200
+    # Of more than a second's worth it stays with those that the index saw.
+    owner.execute(
+        "create or replace function search.estimated_documents(filter text) returns double precision "
+        "language sql set search_path = search return 100001"
+    )
+    seen = ids(find_documents(owner, "qqqq", vectors, limit=200, filters=won))
+    assert 0 < len(seen) < 200
+    assert {rows[int(number)]["stage"] for number in seen} == {"Won"}
     owner.rollback()
 
 
@@ -353,6 +367,24 @@ def test_a_re_ranking_orders_the_first_fifty(
     assert after[50:] == before[50:]
     assert [hit.score for hit in after[:50]] == [hit.scores["rerank"] for hit in after[:50]]
     assert ids(find_documents(api, "qqqq", query_of("deal 7"), limit=3, rerank=rerank)) == ids(after[:3])
+
+
+def test_a_document_that_goes_while_it_is_found_is_left_out(
+    embed: psycopg.Connection, api: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(embed, tmp_path, list(TEXTS))
+    read_texts = search._read_texts
+
+    def read_later(warehouse: psycopg.Connection, hits: list[Hit]) -> dict[int, str]:
+        embed.execute("delete from search.document where entity_id in ('2', '6')")
+        embed.commit()
+        return read_texts(warehouse, hits)
+
+    def rerank(query: str, texts: list[str], model_key: str) -> list[float]:
+        return [float(TEXTS.index(text)) for text in texts]
+
+    monkeypatch.setattr(search, "_read_texts", read_later)
+    assert ids(find_documents(api, "qqqq", query_of(TEXTS[1]), rerank=rerank)) == ["5", "4", "3", "1"]
 
 
 def test_queries_are_encoded_once(embed: psycopg.Connection, api: psycopg.Connection, tmp_path: Path) -> None:
@@ -401,6 +433,55 @@ def test_the_queries_used_longest_ago_are_forgotten(
     assert ask("d") == ["d"]
     assert ask("a", "c") == []
     assert ask("b") == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "why"),
+    [
+        ("lock_timeout", "canceling statement due to lock timeout"),
+        ("statement_timeout", "canceling statement due to statement timeout"),
+    ],
+)
+def test_a_query_that_others_keep_from_being_kept_is_answered(
+    embed: psycopg.Connection,
+    api: psycopg.Connection,
+    as_role: Callable[[str], psycopg.Connection],
+    tmp_path: Path,
+    setting: str,
+    why: str,
+) -> None:
+    fill(embed, tmp_path, list(TEXTS))
+    owner = as_role("revops_owner")
+    owner.execute("lock table search.query_vector in share mode")
+    api.execute(sql.SQL("set {} = '100ms'").format(sql.Identifier(setting)))
+    api.commit()
+    with capture_logs() as logs:
+        assert vectors_of_queries(api, ["bank"], lambda texts: [*map(query_of, texts)]) == [query_of("bank")]
+    assert [(entry["event"], entry["why"]) for entry in logs] == [("query vectors are not kept", why)]
+    owner.rollback()
+    assert ids(find_documents(api, "bank", query_of(TEXTS[0]), limit=1)) == ["1"]
+
+
+def test_a_query_that_is_kept_into_a_deadlock_is_answered(
+    embed: psycopg.Connection, api: psycopg.Connection, as_role: Callable[[str], psycopg.Connection], tmp_path: Path
+) -> None:
+    fill(embed, tmp_path, list(TEXTS))
+    vectors_of_queries(api, ["a", "b"], lambda texts: [*map(query_of, texts)])
+    owner, watcher = as_role("revops_owner"), as_role("revops_owner")
+    watcher.autocommit = True
+    owner.execute("update search.query_vector set used_at = used_at - interval '2 hours'")
+    owner.commit()
+    lock = "select from search.query_vector where query_hash = sha256(%s) for update"
+    owner.execute(lock, (b"a",))
+    with ThreadPoolExecutor(1) as pool, capture_logs() as logs:
+        # "b" is noted as used; then "a" is forgotten, as only one is to be kept.
+        asked = pool.submit(vectors_of_queries, api, ["b"], lambda texts: [*map(query_of, texts)], most=1)
+        is_waiting = sql.SQL("select from pg_locks where pid = {} and not granted").format(api.info.backend_pid)
+        while not asked.done() and watcher.execute(is_waiting).fetchone() is None:
+            time.sleep(0.01)
+        owner.execute(lock, (b"b",))
+        assert asked.result()[0].sparse == pytest.approx(query_of("b").sparse)
+    assert [(entry["event"], entry["why"]) for entry in logs] == [("query vectors are not kept", "deadlock detected")]
 
 
 def test_another_model_has_queries_of_its_own(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import httpx
 import pytest
 
 from revops.embedding import service as module
@@ -23,18 +25,27 @@ KEY = "0011223344556677:512:float32"
 ROW = {"dense": [0.6, 0.8], "sparse": {"ids": [3, 250001], "weights": [0.5, 0.25]}, "tokens": 3, "truncated": False}
 
 
+GOOD = (200, {}, {"model_key": KEY, "scores": [0.5]})
+FULL = (429, {}, {"error": {"message": "full"}})
+# What the service takes on a processor at the least: include/embedding.
+BODY_BYTES = 8 * 1024 * 1024
+QUEUE_TOKENS = 64 * 2048
+
+
 @dataclass
 class Answers:
-    """What a server says; `posts` are taken one after the other, the last one stays."""
+    """What a server says, or what makes it of the body; `posts` are taken one after the other, the last one stays."""
 
     key: str = KEY
     status: str = "ok"
-    posts: list[tuple[int, dict[str, str], Any]] = field(default_factory=list)
+    posts: list[tuple[int, dict[str, str], Any] | Callable[[Any], Any]] = field(default_factory=list)
     asked: list[tuple[str, Any]] = field(default_factory=list)
     health: int = 0
 
-    def post(self) -> tuple[int, dict[str, str], Any]:
-        return self.posts.pop(0) if len(self.posts) > 1 else self.posts[0]
+    def post(self, body: Any) -> tuple[int, dict[str, str], Any]:
+        self.asked.append(body)
+        said = self.posts.pop(0) if len(self.posts) > 1 else self.posts[0]
+        return said(body[1]) if callable(said) else said
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -48,8 +59,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.answers.asked.append((self.path, body))
-        self._say(*self.answers.post())
+        self._say(*self.answers.post((self.path, body)))
 
     def _say(self, status: int, headers: dict[str, str], content: Any) -> None:
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
@@ -63,13 +73,18 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+class Server(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: a test broke the connection off, or gave up waiting."""
+
+
 @pytest.fixture
 def serve() -> Iterator[Callable[[Answers], str]]:
     """A function that starts a server and returns its address."""
     with ExitStack() as ends:
 
         def start(answers: Answers) -> str:
-            server = ThreadingHTTPServer(("127.0.0.1", 0), type("Own", (Handler,), {"answers": answers}))
+            server = Server(("127.0.0.1", 0), type("Own", (Handler,), {"answers": answers}))
             thread = threading.Thread(target=server.serve_forever, args=(0.01,))
             thread.start()
             ends.callback(server.server_close)
@@ -109,13 +124,14 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return made
 
 
-def settings(*urls: str) -> Settings:
+def settings(*urls: str, max_length: int = 512) -> Settings:
     return Settings.model_validate(
         {
             "REVOPS_ALERT_EMAIL": "a@example.com",
             "REVOPS_EMBEDDING_PYTHON": sys.executable,
             "REVOPS_EMBEDDING_MODEL": "/models/bge-m3",
             "REVOPS_EMBEDDING_HANDOFF": "/handoff",
+            "REVOPS_EMBEDDING_MAX_LENGTH": str(max_length),
             **({"REVOPS_EMBEDDING_URL": ",".join(urls)} if urls else {}),
         }
     )
@@ -136,6 +152,32 @@ def test_texts_become_scores(serve: Callable[[Answers], str]) -> None:
     answers = Answers(posts=[(200, {}, {"model_key": KEY, "scores": [0.25, 0.75]})])
     assert rerank(settings(serve(answers)), "q", ["a", "b"], KEY) == [0.25, 0.75]
     assert answers.asked == [("/rerank", {"query": "q", "texts": ["a", "b"], "truncate": True})]
+
+
+@pytest.mark.parametrize(
+    ("text", "max_length"),
+    [("word " * 8_192, 8_192), ("word " * 2_700, 2_700), ("🔥" * 99_990, 512), ("\x01" * 99_990, 512)],
+    ids=["longest", "long", "four bytes each", "six bytes each in JSON"],
+)
+def test_texts_of_any_length_are_within_what_the_service_takes(
+    serve: Callable[[Answers], str], text: str, max_length: int
+) -> None:
+    def answer(body: Any) -> tuple[int, dict[str, str], Any]:
+        size = len(json.dumps(body, ensure_ascii=False).encode())
+        if size > BODY_BYTES or len(body["texts"]) * max_length > QUEUE_TOKENS:
+            return 413, {}, {"error": {"message": "too much"}}
+        return 200, {}, {"model_key": KEY, "scores": [float(text.split()[0]) for text in body["texts"]]}
+
+    answers = Answers(posts=[answer])
+    texts = [f"{number} {text}" for number in range(50)]
+    assert rerank(settings(serve(answers), max_length=max_length), "q", texts, KEY) == list(range(50))
+    assert [sent for _, body in answers.asked for sent in body["texts"]] == texts
+
+
+def test_texts_of_usual_length_go_at_once(serve: Callable[[Answers], str]) -> None:
+    answers = Answers(posts=[(200, {}, {"model_key": KEY, "scores": [0.5] * 50})])
+    assert len(rerank(settings(serve(answers)), "q", ["réduire la facture " * 100] * 50, KEY)) == 50
+    assert len(answers.asked) == 1
 
 
 def test_nothing_to_ask_asks_nobody() -> None:
@@ -173,6 +215,9 @@ def test_an_answer_that_is_none_is_told(serve: Callable[[Answers], str]) -> None
     refusal = {"error": {"message": "too many texts", "code": "too_many_texts"}}
     with pytest.raises(ServiceError, match="refused with 413: too many texts"):
         encode_queries(settings(serve(Answers(posts=[(413, {}, refusal)]))), ["x"])
+    odd = Answers(posts=[(200, {}, [])])
+    with pytest.raises(ServiceError, match="a moment ago and answers with another"):
+        encode_queries(settings(serve(odd)), ["x"])
     with pytest.raises(ServiceError, match="refused with 500"):
         encode_queries(settings(serve(Answers(posts=[(500, {}, b"")]))), ["x"])
 
@@ -215,3 +260,105 @@ def test_a_service_that_changed_is_left_for_the_one_with_the_model(serve: Callab
     second.status, second.posts = "loading", [(503, {}, b"")]
     first.key, first.posts = KEY, [good]
     assert rerank(both, "q", ["a"], KEY) == [0.5]
+
+
+def broken_off(_: object) -> None:
+    raise ConnectionAbortedError
+
+
+def too_late(_: object) -> tuple[int, dict[str, str], Any]:
+    time.sleep(0.5)
+    return GOOD
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [
+        (429, {"Retry-After": "15"}, b""),
+        (500, {}, b""),
+        (502, {}, b"<html>"),
+        (503, {}, b""),
+        (200, {}, {"model_key": "other"}),
+        broken_off,
+        too_late,
+    ],
+    ids=["overloaded", "failed", "bad gateway", "not ready", "another model", "broken off", "too late"],
+)
+@pytest.mark.parametrize("is_known", [False, True])
+def test_another_service_answers_for_one_that_does_not(
+    serve: Callable[[Answers], str], monkeypatch: pytest.MonkeyPatch, failing: Any, is_known: bool
+) -> None:
+    monkeypatch.setattr(module, "TIMEOUT", httpx.Timeout(0.2, connect=3.0))
+    first, second = Answers(posts=[GOOD]), Answers(posts=[(200, {}, {"model_key": KEY, "scores": [0.75]})])
+    both = settings(serve(first), serve(second))
+    if is_known:
+        assert rerank(both, "q", ["a"], KEY) == [0.5]
+    first.posts, first.asked = [failing], []
+    started = time.monotonic()
+    assert rerank(both, "q", ["a"], KEY) == [0.75]
+    assert time.monotonic() - started < module.PATIENCE_S / 4
+    # The one that answered is asked first from now on.
+    assert rerank(both, "q", ["a"], KEY) == [0.75]
+    assert (len(first.asked), len(second.asked)) == (1, 2)
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422])
+def test_a_request_that_is_refused_for_its_own_sake_is_not_tried_elsewhere(
+    serve: Callable[[Answers], str], status: int
+) -> None:
+    first, second = Answers(posts=[(status, {}, {"error": {"message": "too many texts"}})]), Answers(posts=[GOOD])
+    url = serve(first)
+    with pytest.raises(ServiceError, match=f"{url} refused with {status}: too many texts"):
+        rerank(settings(url, serve(second)), "q", ["a"], KEY)
+    assert second.asked == []
+
+
+def test_when_all_are_overloaded_each_is_asked_again_as_late_as_it_says(
+    serve: Callable[[Answers], str], waits: list[float]
+) -> None:
+    first = Answers(posts=[(429, {"Retry-After": "9"}, b""), GOOD])
+    second = Answers(posts=[(429, {"Retry-After": "2"}, b""), (429, {"Retry-After": "2"}, b""), GOOD])
+    assert rerank(settings(serve(first), serve(second)), "q", ["a"], KEY) == [0.5]
+    assert (len(first.asked), len(second.asked)) == (1, 3)
+    assert [2.0 <= wait <= 2.5 for wait in waits] == [True, True]
+
+
+def test_what_was_wrong_with_each_is_said(serve: Callable[[Answers], str], waits: list[float]) -> None:
+    full, failed, loading = Answers(posts=[FULL]), Answers(posts=[(500, {}, b"")]), Answers(status="loading")
+    urls = serve(full), serve(failed), serve(loading)
+    with pytest.raises(ServiceError) as caught:
+        rerank(settings(*urls, NOBODY), "q", ["secret"], KEY)
+    first, *faults = str(caught.value).splitlines()
+    assert first == "no embedding service can be asked:"
+    assert [fault.split()[0] for fault in faults] == [*urls, NOBODY]
+    for fault, said in zip(
+        faults,
+        ("is overloaded and took nothing for 20 s", "refused with 500", "is not ready (loading)", "can't be"),
+        strict=True,
+    ):
+        assert said in fault
+        assert "Remedy: " in fault
+    assert "secret" not in str(caught.value)
+    assert (len(failed.asked), loading.health) == (1, 1)
+    assert 0 < sum(waits) <= module.PATIENCE_S
+
+
+def test_a_service_that_another_thread_lost_too_is_lost_once(serve: Callable[[Answers], str]) -> None:
+    def lost(_: object) -> tuple[int, dict[str, str], Any]:
+        module._answered.clear()
+        return 503, {}, b""
+
+    answers = Answers(posts=[GOOD])
+    own = settings(serve(answers))
+    assert rerank(own, "q", ["a"], KEY) == [0.5]
+    answers.posts = [lost, GOOD]
+    assert rerank(own, "q", ["a"], KEY) == [0.5]
+
+
+def test_a_service_with_a_new_model_is_found_again_where_any_will_do(serve: Callable[[Answers], str]) -> None:
+    rows = {"model_key": KEY, "embeddings": [ROW]}
+    answers = Answers(posts=[(200, {}, rows)])
+    own = settings(serve(answers))
+    assert encode_queries(own, ["x"])[0].model_key == KEY
+    answers.key, answers.posts = "other", [(200, {}, {**rows, "model_key": "other"})]
+    assert encode_queries(own, ["x"])[0].model_key == "other"

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from revops.embedding.service import ask_service
 from revops.settings import Settings
+
+# What one request to re-rank may hold, of the service's own limits (`embed serve`) the least: a quarter of the tokens
+# that may wait on a processor, so that there is room beside those of others; and an eighth of the bytes of a body,
+# since in JSON a character takes up to six times its bytes.
+MOST_TOKENS = 64 * 2048 // 4
+MOST_BYTES = 8 * 1024 * 1024 // 8
 
 
 @dataclass(frozen=True)
@@ -41,8 +48,23 @@ def rerank(settings: Settings, query: str, texts: list[str], model_key: str) -> 
 
     Texts that are longer than the model takes are cut, as for their vectors. Raises ServiceError.
     """
-    if not texts:
-        return []
-    body = {"query": query, "texts": texts, "truncate": True}
-    scores: list[float] = ask_service(settings, "/rerank", body, model_key=model_key)["scores"]
+    scores: list[float] = []
+    for part in _parts(texts, MOST_TOKENS // settings.embedding_max_length):
+        body = {"query": query, "texts": part, "truncate": True}
+        scores += ask_service(settings, "/rerank", body, model_key=model_key)["scores"]
     return scores
+
+
+def _parts(texts: list[str], most: int) -> Iterator[list[str]]:
+    """Yield the texts in their order, at most so many and MOST_BYTES at a time; a larger text comes alone."""
+    part: list[str] = []
+    held = 0
+    for text in texts:
+        size = len(text.encode())
+        if part and (len(part) == most or held + size > MOST_BYTES):
+            yield part
+            part, held = [], 0
+        part.append(text)
+        held += size
+    if part:
+        yield part

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import psycopg
@@ -18,6 +17,16 @@ log = structlog.get_logger(__name__)
 MOST_QUERIES = 10_000
 # How often a query that is asked again and again is noted as used: reading must not mean writing.
 NOTED_EVERY = "1 hour"
+
+# Keeping a query is never worth failing a search: the server takes no writes (by its settings, or as a standby), or
+# others hold the write up.
+_NOT_KEPT = (
+    errors.ReadOnlySqlTransaction,
+    errors.FeatureNotSupported,
+    errors.LockNotAvailable,
+    errors.DeadlockDetected,
+    errors.QueryCanceled,
+)
 
 Encode = Callable[[list[str]], list[QueryVectors]]
 
@@ -63,23 +72,19 @@ def _read(warehouse: psycopg.Connection, query: str, most: int) -> QueryVectors 
 
 def _keep(warehouse: psycopg.Connection, query: str, vectors: QueryVectors, most: int) -> None:
     dense, sparse = to_database(vectors)
+    # Inside of another transaction, which has read already, nothing could be written.
+    warehouse.commit()
     try:
-        with _writing(warehouse):
+        with warehouse.transaction():
             warehouse.execute("set transaction read write")
             warehouse.execute(
                 "select search.keep_query_vector(model_id, %s, %s, %s, %s) from search.embedding_model "
                 "where model_key = %s",
                 (_hash(query), dense, sparse, most, vectors.model_key),
             )
-    except errors.ReadOnlySqlTransaction:
-        # A replica that only reads: its queries are encoded anew each time, or come from the primary's cache.
-        log.info("query vectors are not kept: this server takes no writes")
-
-
-def _writing(warehouse: psycopg.Connection) -> AbstractContextManager[Any]:
-    """Return a transaction of its own: inside of another one, which has read already, nothing could be written."""
-    warehouse.commit()
-    return warehouse.transaction()
+    except _NOT_KEPT as error:
+        # The query is encoded anew the next time, or comes from the primary's cache.
+        log.info("query vectors are not kept", why=error.diag.message_primary)
 
 
 def to_database(vectors: QueryVectors) -> tuple[Any, Any]:
