@@ -32,6 +32,7 @@ class Held:
         self.entered = threading.Event()
         self.batches: list[int] = []
         self.fails_at: set[int] = set()  # batches of these lengths in tokens a text
+        self.error: Exception = RuntimeError("the device said no")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._encoder, name)
@@ -39,7 +40,7 @@ class Held:
     def encode_tokens(self, tokens: Any) -> Any:
         self._pass(len(tokens.counts))
         if self.fails_at & set(tokens.lengths.tolist()):
-            raise RuntimeError("the device said no")
+            raise self.error
         return self._encoder.encode_tokens(tokens)
 
     def encode_colbert(self, texts: Sequence[str], **options: Any) -> Any:

@@ -10,6 +10,7 @@ from contextlib import suppress
 import pytest
 
 from embedding.coalesce import Coalescer
+from embedding.errors import DeviceLostError
 from embedding.service_metrics import Metrics
 from embedding.waiting import Item, Limits, Overloaded
 
@@ -21,12 +22,15 @@ class Queue:
 
     def __init__(self, *, budget: int = 100, window: float = FOR_EVER, texts: int = 100, tokens: int = 1_000) -> None:
         self.batches: list[list[int]] = []
+        self.error: Exception | None = None
         self.thread = ThreadPoolExecutor(1)
         limits = Limits(budget, texts, tokens, window)
         self.coalescer = Coalescer(limits, encode=self._encode, thread=self.thread, metrics=Metrics())
 
     def _encode(self, group: tuple[str, str], payloads: Sequence[int]) -> list[int]:
         self.batches.append(list(payloads))
+        if self.error:
+            raise self.error
         return [2 * payload for payload in payloads]
 
     def put(self, *numbers: int, tokens: int = 10, request: int = 0, group: str = "a") -> list[Item]:
@@ -141,3 +145,23 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing_behind():
 
     play(queue, scene)
     assert queue.batches == [[6, 7, 8]]
+
+
+def test_a_lost_gpu_fails_all_that_waits_and_all_that_comes_and_is_asked_no_more():
+    queue = Queue(budget=10, texts=3)
+    queue.error = DeviceLostError("lost")
+
+    async def scene():
+        waiting = queue.put(1, 2, 3)
+        for item in waiting:
+            with pytest.raises(DeviceLostError, match="lost"):
+                await item.future
+        assert queue.coalescer.is_failing
+        # There is room again.
+        (late,) = queue.put(4)
+        with pytest.raises(DeviceLostError, match="lost"):
+            await late.future
+
+    with pytest.raises(DeviceLostError, match="lost"):
+        play(queue, scene)
+    assert queue.batches == [[1]]

@@ -7,7 +7,8 @@ import torch
 from conftest import run_cli, write_input
 
 from embedding.__main__ import _parser
-from embedding.errors import ExitCode
+from embedding.device import choose_device
+from embedding.errors import ExitCode, UsageError
 
 
 def test_stdout_holds_one_json_object_a_line(job, texts):
@@ -58,6 +59,13 @@ def test_a_required_gpu_is_not_replaced_by_the_cpu(job):
     )
     assert (code, events) == (ExitCode.GPU, [])
     assert "a GPU is required" in said
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_required_gpu_is_not_ruled_out(monkeypatch, is_there):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: is_there)
+    with pytest.raises(UsageError, match="--require-gpu and --device cpu contradict each other"):
+        choose_device("cpu", require_gpu=True)
 
 
 def test_help_tells_what_the_exit_codes_mean(capsys):

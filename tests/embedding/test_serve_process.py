@@ -7,9 +7,12 @@ import json
 import signal
 import socket
 import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
 from conftest import command, environment, run_cli
@@ -18,15 +21,17 @@ from embedding.errors import ExitCode, UsageError
 from embedding.serve import _listen
 
 OPTIONS = ("--device", "cpu", "--dtype", "float32", "--max-length", 64, "--threads", 1)
+POISONED = Path(__file__).with_name("poisoned.py")
 
 
 @contextmanager
-def process(model, *options) -> Iterator[tuple[subprocess.Popen, dict]]:
-    """Start the service on a free port; yield it with its first event."""
+def process(model, *options, program: Path | None = None) -> Iterator[tuple[subprocess.Popen, dict]]:
+    """Start the service, or another program that serves, on a free port; yield it with its first event."""
     arguments = command("serve", "--model", model, "--port", 0, *OPTIONS, *options)
-    with subprocess.Popen(
-        arguments, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as started:
+    if program:
+        arguments = [sys.executable, str(program), *arguments[arguments.index("serve") :]]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(arguments, env=environment(), text=True, **pipes) as started:
         try:
             yield started, json.loads(started.stdout.readline())
         finally:
@@ -79,6 +84,39 @@ def test_it_ends_when_nobody_asks(tiny_model):
         end = json.loads(started.stdout.readline())
         assert (end["event"], end["reason"], end["requests"]) == ("end", "idle", 1)
         assert started.wait(timeout=60) == ExitCode.OK
+
+
+def test_a_lost_gpu_ends_the_process_once_all_that_waits_is_told(tiny_model):
+    def embed(text: str) -> tuple[int, dict]:
+        return ask(ready["port"], "POST", "/embed", {"inputs": [text], "truncate": True})
+
+    with process(tiny_model, program=POISONED) as (started, ready), ThreadPoolExecutor(8) as pool:
+        assert embed("before")[0] == 200
+        asked = [pool.submit(embed, "word " * 200)]
+        _wait_for(ready["port"], "embedding_queue_texts 1.0")
+        asked += [pool.submit(embed, f"text {number}") for number in range(3)]
+        _wait_for(ready["port"], "embedding_queue_texts 4.0")
+        with closing(http.client.HTTPConnection("127.0.0.1", ready["port"], timeout=60)) as slow:
+            slow.request("POST", "/embed", b'{"inputs"', {"Content-Length": "17"})
+            print(file=started.stdin, flush=True)
+            answers = [request.result() for request in asked]
+            assert [(status, answer["error"]["code"]) for status, answer in answers] == [(503, "gpu_lost")] * 4
+            with pytest.raises(subprocess.TimeoutExpired):
+                started.wait(timeout=1)
+            slow.send(b': ["x"]}')
+            assert slow.getresponse().status == 503
+        assert started.wait(timeout=20) == ExitCode.GPU
+        (said,) = started.stderr.read().splitlines()
+        assert said.startswith("embedding: the GPU fails at whatever it is given (CUDA error: an illegal memory access")
+
+
+def _wait_for(port: int, line: str) -> None:
+    pause = threading.Event()
+    for _ in range(1_000):
+        if line in _metrics(port):
+            return
+        pause.wait(0.01)
+    raise AssertionError(f"{line} is not among the metrics")
 
 
 def test_what_keeps_it_from_starting_is_said(tiny_model, tmp_path):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from embedding.errors import EXIT_CODES, EmbeddingError, ExitCode
+from embedding.errors import EXIT_CODES, DeviceLostError, EmbeddingError, ExitCode
 from embedding.leash import end_with_stdin
 from embedding.stopping import end_when_told
 
@@ -33,7 +33,10 @@ def main() -> int:
     try:
         arguments.command(arguments, emit)
     except EmbeddingError as error:
-        print(f"embedding: {error}", file=sys.stderr)
+        print(f"embedding: {error}", file=sys.stderr, flush=True)
+        if isinstance(error, DeviceLostError):
+            # CUDA's own end would fail as well, and abort the process with another code.
+            os._exit(error.exit_code)
         return error.exit_code
     return ExitCode.OK
 

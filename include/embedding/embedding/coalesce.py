@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
-from embedding.errors import EmbeddingError
+from embedding.errors import DeviceLostError, EmbeddingError
 from embedding.service_metrics import Metrics
 from embedding.waiting import EncodeFailed, Item, Limits, Overloaded
 
@@ -40,7 +40,10 @@ class Coalescer:
         thread: ThreadPoolExecutor,
         metrics: Metrics,
     ) -> None:
-        """Take `encode` (group, payloads -> results in their order), called on `thread` and nowhere else."""
+        """Take `encode` (group, payloads -> results in their order), called on `thread` and nowhere else.
+
+        When it raises DeviceLostError, `run` ends, and all that waits or comes fails with it.
+        """
         self.limits = limits
         self.is_failing = False
         # Requests that are being read or tokenized now: worth waiting for.
@@ -55,6 +58,7 @@ class Coalescer:
         self._tokens_per_second = 0.0
         self._had_company = False
         self._changed = asyncio.Event()
+        self._lost: DeviceLostError | None = None
 
     def take_room(self, texts: int) -> None:
         """Reserve room for texts before they are tokenized; raises Overloaded."""
@@ -84,6 +88,8 @@ class Coalescer:
         self._waiting_tokens += tokens
         self._queue.extend(items)
         self._pending.update((item.key, item) for item in items)
+        if self._lost:
+            self._give_up([], self._lost)
         self._changed.set()
 
     def leave(self, items: Iterable[Item]) -> None:
@@ -97,7 +103,7 @@ class Coalescer:
                 self._metrics.dropped.inc()
 
     async def run(self) -> None:
-        """Encode what comes, until cancelled."""
+        """Encode what comes, until cancelled; raises DeviceLostError once everybody has been told."""
         loop = asyncio.get_running_loop()
         while True:
             self._changed.clear()
@@ -107,7 +113,11 @@ class Coalescer:
             await self._gather()
             batch = self._take()
             if batch:
-                await loop.run_in_executor(self._thread, self._compute, batch, loop)
+                try:
+                    await loop.run_in_executor(self._thread, self._compute, batch, loop)
+                except DeviceLostError as lost:
+                    self._give_up(batch, lost)
+                    raise
 
     async def _gather(self) -> None:
         """Wait for company, up to the window after the oldest item came. Who is alone does not wait."""
@@ -150,6 +160,8 @@ class Coalescer:
     def _outcomes(self, batch: list[Item]) -> list[Any]:
         try:
             return list(self._encode(batch[0].group, [item.payload for item in batch]))
+        except DeviceLostError:
+            raise
         except Exception as error:
             self._metrics.failures.inc()
             log.error("a batch of %d texts failed: %s", len(batch), error, exc_info=_if_unexpected(error))
@@ -178,6 +190,17 @@ class Coalescer:
                 item.future.set_exception(EncodeFailed(str(outcome)))
             else:
                 item.future.set_result(outcome)
+
+    def _give_up(self, batch: Sequence[Item], lost: DeviceLostError) -> None:
+        """Fail a batch and all that waits, now and from now on."""
+        self.is_failing, self._lost = True, lost
+        given_up = [*batch, *self._queue]
+        self._queue.clear()
+        self._waiting_tokens = 0
+        for item in given_up:
+            self._finish(item)
+            if item.waiters:
+                item.future.set_exception(lost)
 
     def _finish(self, item: Item) -> None:
         self._pending.pop(item.key, None)

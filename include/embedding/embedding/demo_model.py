@@ -39,13 +39,12 @@ _LINEAR = {
 def build(output: Path) -> bool:
     """Build the model directory unless it is there already, and tell whether it was built.
 
-    It appears whole or not at all. Raises OutputError for a directory that holds something else, ModelError
-    where the package is missing.
+    It appears whole or not at all. Raises OutputError for a directory that holds something else, another model
+    included, ModelError where the package is missing.
     """
     if _read_about(output) == ABOUT:
         return False
-    if output.exists() and not _read_about(output) and any(output.iterdir()):
-        raise OutputError(f"{output} holds something else than the demo model: remove it, or use another --output")
+    _refuse_other_content(output)
     nano = read_nano()
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as aside:
@@ -59,12 +58,22 @@ def build(output: Path) -> bool:
     return True
 
 
-def _read_about(directory: Path) -> dict[str, Any] | None:
+def _refuse_other_content(output: Path) -> None:
+    # A demo model of another version of the package is one as well, and is replaced.
+    package = PACKAGE.partition("==")[0]
+    source = str(_read_about(output).get("source"))
+    if output.is_dir() and (not any(output.iterdir()) or source.partition("==")[0] == package):
+        return
+    if output.exists():
+        raise OutputError(f"{output} holds something else than the demo model: remove it, or use another --output")
+
+
+def _read_about(directory: Path) -> dict[str, Any]:
     try:
-        about: dict[str, Any] = json.loads((directory / NAME_FILE).read_bytes())
+        about = json.loads((directory / NAME_FILE).read_bytes())
     except (OSError, ValueError):
-        return None
-    return about
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def _write(nano: NanoModel, directory: Path) -> None:

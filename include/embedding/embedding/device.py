@@ -8,13 +8,18 @@ from pathlib import Path
 
 import torch
 
-from embedding.errors import GpuError
+from embedding.errors import GpuError, UsageError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def choose_device(wanted: str, *, require_gpu: bool) -> str:
-    """Turn auto, cpu or cuda into cpu or cuda; raises GpuError where a GPU is demanded and none is there."""
+    """Turn auto, cpu or cuda into cpu or cuda.
+
+    Raises GpuError where a GPU is demanded and none is there, UsageError where it is demanded and ruled out.
+    """
+    if require_gpu and wanted == "cpu":
+        raise UsageError("--require-gpu and --device cpu contradict each other: leave one of them out")
     available = torch.cuda.is_available()
     if (require_gpu or wanted == "cuda") and not available:
         reason = "this PyTorch is built for the CPU" if torch.version.cuda is None else "no CUDA device is visible"

@@ -49,7 +49,7 @@ class Settings:
         max_length: int = MAX_LENGTH,
         token_budget: int | None = None,
     ) -> Settings:
-        """Resolve what is left open to suit this machine; raises GpuError."""
+        """Resolve what is left open to suit this machine; raises GpuError, UsageError."""
         device = choose_device(device, require_gpu=require_gpu)
         return cls(
             device=device,

@@ -23,7 +23,7 @@ EXIT_CODES = """\
   1    a defect of the encoder
   2    options that do not fit each other or the model
   3    the model is missing, incomplete or damaged
-  4    a GPU is required and absent, or its memory is too small
+  4    a GPU is required and absent, its memory is too small, or it failed for good (serve)
   5    an input file is damaged or not as agreed
   6    the output cannot be written: rights, a full disk, another run
   7    whoever started it went away (--end-with-stdin); finished shards stay
@@ -50,6 +50,12 @@ class ModelError(EmbeddingError):
 
 class GpuError(EmbeddingError):
     """Report a required GPU that is absent, or one whose memory is too small."""
+
+    exit_code = ExitCode.GPU
+
+
+class DeviceLostError(EmbeddingError):
+    """Report a GPU at which every call fails until the process ends."""
 
     exit_code = ExitCode.GPU
 

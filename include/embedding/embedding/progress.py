@@ -19,21 +19,26 @@ class Progress:
         self._emit = emit
         self._started = self._previous = time.monotonic()
         self._documents = self._tokens = self._padded = self._truncated = self._shards = 0
-        self._skipped: Sequence[Shard] = ()
-        self._todo: Sequence[Shard] = ()
+        self._documents_todo = self._shards_todo = 0
+        self._documents_skipped = self._shards_skipped = 0
 
     def start(self, shards: Sequence[Shard], todo: Sequence[Shard], *, about: Mapping[str, Any]) -> None:
         """Report what lies ahead."""
-        self._skipped = [shard for shard in shards if shard not in todo]
-        self._todo = todo
+        documents = sum(shard.documents for shard in shards)
+        indexes = {shard.index for shard in todo}
+        self._shards_todo = len(todo)
+        self._documents_todo = sum(shard.documents for shard in todo)
+        skipped = [shard.documents for shard in shards if shard.index not in indexes]
+        self._shards_skipped = len(skipped)
+        self._documents_skipped = sum(skipped)
         self._emit(
             {
                 "event": "start",
                 **about,
-                "documents": sum(shard.documents for shard in shards),
-                "documents_todo": sum(shard.documents for shard in todo),
+                "documents": documents,
+                "documents_todo": self._documents_todo,
                 "shards": len(shards),
-                "shards_todo": len(todo),
+                "shards_todo": self._shards_todo,
             }
         )
 
@@ -60,9 +65,9 @@ class Progress:
                 "padding_ratio": _ratio(embeddings.padded_tokens, embeddings.encoded_tokens),
                 "seconds": round(now - self._previous, 3),
                 "done": self._shards,
-                "total": len(self._todo),
+                "total": self._shards_todo,
                 "documents_done": self._documents,
-                "documents_total": sum(shard.documents for shard in self._todo),
+                "documents_total": self._documents_todo,
                 **self._pace(now),
             }
         )
@@ -75,9 +80,9 @@ class Progress:
             {
                 "event": "end",
                 "documents": self._documents,
-                "documents_skipped": sum(shard.documents for shard in self._skipped),
+                "documents_skipped": self._documents_skipped,
                 "shards": self._shards,
-                "shards_skipped": len(self._skipped),
+                "shards_skipped": self._shards_skipped,
                 "tokens": self._tokens,
                 "truncated": self._truncated,
                 "padding_ratio": _ratio(self._padded, self._tokens),

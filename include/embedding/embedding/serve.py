@@ -19,7 +19,7 @@ import uvicorn
 
 from embedding.device import use_threads
 from embedding.encoder import Encoder, Settings
-from embedding.errors import UsageError
+from embedding.errors import DeviceLostError, UsageError
 from embedding.service_app import Service
 from embedding.service_bodies import BodyReader
 from embedding.service_metrics import Metrics
@@ -55,7 +55,8 @@ class Options:
 def serve(options: Options, emit: Emit) -> None:
     """Serve until SIGTERM, SIGINT or `idle_exit`; requests under way are finished first.
 
-    Emits `ready` once warm and `end`. Raises EmbeddingError where the address is taken or the model does not load.
+    Emits `ready` once warm and `end`. Raises EmbeddingError where the address is taken or the model does not load,
+    DeviceLostError where the GPU fails for good, once the requests under way have been told.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
     asyncio.run(_Process(options, emit).run())
@@ -99,8 +100,8 @@ class _Process:
             idling = asyncio.create_task(self._until_idle())
             await asyncio.wait({serving, answering, idling}, return_when=asyncio.FIRST_COMPLETED)
             self._server.should_exit = True
-            # Without the model's thread nothing that is under way would ever be finished.
-            self._server.force_exit |= answering.done()
+            # Without the model's thread nothing that is under way would ever be finished; a lost GPU has finished it.
+            self._server.force_exit |= answering.done() and not isinstance(answering.exception(), DeviceLostError)
             await serving
             idling.cancel()
             answering.cancel()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from embedding.colbert import max_sim
 from embedding.encoder import Encoder
+from embedding.lost_device import check_device
 from embedding.service_tokens import Row, join_rows
 
 # The kinds of work; a batch is of one kind and one prompt.
@@ -47,10 +48,19 @@ class Score:
 
 
 def compute(encoder: Encoder, group: tuple[str, str], texts: Sequence[Text]) -> list[Any]:
-    """Return a Vectors, a matrix of token vectors or a Score a text, in their order; group: (kind, prompt)."""
+    """Return a Vectors, a matrix of token vectors or a Score a text, in their order; group: (kind, prompt).
+
+    Raises DeviceLostError where every later call would fail as well.
+    """
     kind, prompt = group
-    if kind == VECTORS:
-        return _vectors(encoder, texts)
+    try:
+        return _vectors(encoder, texts) if kind == VECTORS else _matrices_or_scores(encoder, kind, prompt, texts)
+    except RuntimeError:
+        check_device(encoder)
+        raise
+
+
+def _matrices_or_scores(encoder: Encoder, kind: str, prompt: str, texts: Sequence[Text]) -> list[Any]:
     matrices = encoder.encode_colbert([text.text for text in texts], prompt=prompt)
     if kind == COLBERT:
         return list(matrices)

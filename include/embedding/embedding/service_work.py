@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from embedding.coalesce import Coalescer
 from embedding.encoder import Encoder
+from embedding.errors import DeviceLostError
 from embedding.lru import Lru
 from embedding.service_bodies import ApiError
 from embedding.service_heads import COLBERT, MAX_SIM, VECTORS, Score, Text, Vectors, compute
@@ -177,6 +178,9 @@ class Work:
             leaving.cancel()
         failures = [error for item in joined.values() if (error := item.future.exception())]
         for failure in failures[:1]:
+            if isinstance(failure, DeviceLostError):
+                said = "the GPU failed and the service ends: try again once it runs anew"
+                raise ApiError(503, "gpu_lost", said) from failure
             raise ApiError(500, "encoding_failed", "the model failed; its log says why") from failure
         results = {key: item.future.result() for key, item in joined.items()}
         if ask.kind != COLBERT:  # some hundred kilobytes a text
