@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -275,15 +276,38 @@ def _assert_the_next_night_goes_on(night: Pipeline, dsn: str, before: dict[str, 
     assert found == [("renamed after the backup",)]
 
 
+def lay_out(server: Server, base: Path, *arguments: str | Path, folder: Path) -> None:
+    """Make a server's data directory from a base backup and start it; its certificates are the first server's."""
+    laid = run_script("recover", base, server.postgres.data, *arguments, folder=folder)
+    assert laid.returncode == 0, laid.stderr
+    (server.home / "tls").symlink_to(folder / "original" / "tls")
+    server.postgres.start()
+
+
+def switch_archive_on(server: Server, archive: Path, folder: Path) -> None:
+    """Do what docs/backup.md says for the time after a recovery."""
+    page = (ROOT / "docs" / "backup.md").read_text().partition("`archive recovery complete`; where")[2]
+    (statements,) = re.findall(r"```sql\n(.*?);\n```", page.partition("## Drill")[0], re.DOTALL)
+    there = statements.replace("/scripts/archive-wal", f"bash ''{folder}/scripts/archive-wal''")
+    there = there.replace("/archive/after-2026-11-23", f"''{archive}''")
+    assert f"''{archive}''" in there
+    with server.connect() as connection:
+        for statement in there.split(";"):
+            connection.execute(statement.encode())
+    server.postgres.stop()
+    server.postgres.start()
+
+
 @pytest.mark.long
 def test_a_dropped_table_comes_back_from_the_archive(folder: Path, server: Callable[[str], Server]) -> None:
-    """Point-in-time recovery: a base backup, what was written after it, and the moment before the mistake."""
-    archive = folder / "archive"
+    """Point-in-time recovery: a base backup, what was written after it, and the moment before the mistake; twice."""
+    archive, next_archive = folder / "archive", folder / "next archive"
     account = server_account()
-    archive.mkdir()
     shutil.copytree(SCRIPTS, folder / "scripts")
-    if os.geteuid() == 0:
-        os.chown(archive, account.uid, account.gid)
+    for made in (archive, next_archive):
+        made.mkdir()
+        if os.geteuid() == 0:
+            os.chown(made, account.uid, account.gid)
     original = server("original")
     original.start(archive_mode="on", archive_command=f"bash '{folder}/scripts/archive-wal' %p %f '{archive}'")
     original.create_login("revops", "createdb createrole")
@@ -303,10 +327,7 @@ def test_a_dropped_table_comes_back_from_the_archive(folder: Path, server: Calla
     assert list(archive.glob("*.partial")) == []
 
     recovered = server("recovered")
-    laid = run_script("recover", folder / "base", recovered.postgres.data, archive, moment, folder=folder)
-    assert laid.returncode == 0, laid.stderr
-    (recovered.home / "tls").symlink_to(original.home / "tls")
-    recovered.postgres.start()
+    lay_out(recovered, folder / "base", archive, moment, folder=folder)
     with recovered.connect("revops_core") as connection:
         assert rows_of(connection) == before
         assert connection.execute("select pg_is_in_recovery()").fetchone() == (False,)
@@ -315,6 +336,30 @@ def test_a_dropped_table_comes_back_from_the_archive(folder: Path, server: Calla
     refused = run_script("recover", folder / "base", recovered.postgres.data, archive, folder=folder)
     assert refused.returncode == 1
     assert "is not empty" in refused.stderr
+
+    # The next disaster has an archive again, and a beginning of its own.
+    switch_archive_on(recovered, next_archive, folder)
+    with recovered.connect() as connection:
+        assert connection.execute("show archive_mode").fetchone() == ("on",)
+        left = "select name from pg_file_settings where name ~ '^(recovery|restore)' or error is not null"
+        assert connection.execute(left).fetchall() == []
+        # A target that nobody has reset is in each later base backup.
+        connection.execute(sql.SQL("alter system set recovery_target_time = {}").format(sql.Literal(moment)))
+    conninfo = recovered.postgres.conninfo("postgres")
+    copied = run_script("base-backup", folder / "next base", conninfo=conninfo, folder=folder)
+    assert copied.returncode == 0, copied.stderr
+    with recovered.connect("revops_core") as connection:
+        connection.execute("create table raw.after_the_recovery as select generate_series(1, 1000) as id")
+        before = rows_of(connection)
+        connection.execute("select pg_switch_wal()")
+    recovered.postgres.stop()
+    assert before["raw.after_the_base"][0] == 1001
+
+    again = server("again")
+    lay_out(again, folder / "next base", next_archive, folder=folder)
+    with again.connect("revops_core") as connection:
+        assert rows_of(connection) == before
+        assert connection.execute("select pg_is_in_recovery()").fetchone() == (False,)
 
 
 def test_a_damaged_backup_is_not_restored(folder: Path, postgres: EmbeddedPostgres, warehouse_dsn: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import subprocess
@@ -15,11 +16,13 @@ from urllib.parse import quote
 import psycopg
 import pytest
 from aiosmtpd.controller import Controller
+from cryptography import x509
 from psycopg.conninfo import conninfo_to_dict
 
 from revops.embedding.encoder import EncoderError, Model
 from revops.local.ports import free_port
 from revops.local.postgres import EmbeddedPostgres
+from revops.preflight import server_certificate
 from revops.preflight.databases import check_source, check_warehouse, describe_session
 from revops.preflight.outcome import CheckError
 from revops.preflight.services import Encoding
@@ -199,6 +202,30 @@ def test_a_login_that_can_write_is_a_warning_or_refused(source_dsn: str, monkeyp
     with pytest.raises(CheckError, match="the login odoo is not read-only") as caught:
         check_source("odoo_source")
     assert not caught.value.may_pass
+
+
+def test_a_certificate_that_ends_soon_is_a_warning(
+    warehouse_dsn: str, reader: str, postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that the server shows, whatever file lies there by now; an embedded server's holds for ten years."""
+    certificate = x509.load_pem_x509_certificate((postgres.home / "tls" / "server.crt").read_bytes())
+    left = certificate.not_valid_after_utc - dt.datetime.now(dt.UTC)
+    for name, dsn in (("REVOPS_CORE", warehouse_dsn), ("ODOO_SOURCE", reader)):
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name}", uri(dsn))
+    for days, warnings in ((-1, 0), (1, 1)):
+        monkeypatch.setattr(server_certificate, "SOON", left + dt.timedelta(days=days))
+        for outcome in (check_warehouse(), check_source("odoo_source")):
+            assert len(outcome.warnings) == warnings
+            for warning in outcome.warnings:
+                assert f"ends on {certificate.not_valid_after_utc:%Y-%m-%d}, in {left.days} days" in warning
+                assert "Remedy: renew it" in warning
+
+
+def test_a_certificate_that_can_not_be_seen_is_told(warehouse_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_certificate, "SSL_REQUEST", bytes.fromhex("0000000804d21630"))  # GSSENCRequest
+    monkeypatch.setenv("AIRFLOW_CONN_REVOPS_CORE", uri(warehouse_dsn))
+    (warning,) = check_warehouse().warnings
+    assert "holds could not be seen: the server offers no encryption" in warning
 
 
 def test_a_session_that_the_server_has_unencrypted_is_refused() -> None:
