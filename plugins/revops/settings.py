@@ -37,6 +37,7 @@ from revops.setting_names import (
     REQUIRE_READ_ONLY_SOURCE,
     misspelt,
 )
+from revops.setting_transport import transport_faults
 from revops.setting_types import (
     PLACEHOLDER,
     AbsolutePath,
@@ -185,6 +186,7 @@ class Settings(BaseModel):
             *(f"{name} {why}. Example: {name}={example(name)}" for name, why in faults),
             *(f"{name} {why}" for name, why in misspelt(variables, variable_names())),
             *connection_file_faults(variables),
+            *transport_faults(variables),
         ]
         if settings is not None and not lines:
             return settings

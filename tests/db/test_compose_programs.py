@@ -14,16 +14,20 @@ from revops.compose import health, samples
 pytestmark = pytest.mark.db
 
 
+def enter_conninfo(secrets: Path, database: str) -> None:
+    parameters = psycopg.conninfo.conninfo_to_dict(database)
+    query = "&".join(f"{name}={parameters[name]}" for name in ("sslmode", "sslrootcert", "channel_binding"))
+    login = f"{parameters['user']}:{parameters['password']}@{parameters['host']}:{parameters['port']}"
+    (secrets / "sql_alchemy_conn").write_text(f"postgresql+psycopg2://{login}/{parameters['dbname']}?{query}")
+
+
 @pytest.fixture
 def jobs(
     empty_database: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str, str, float], None]:
     """A function that enters a job of this machine, or of another, whose last heartbeat is so old."""
     database = empty_database()
-    parameters = psycopg.conninfo.conninfo_to_dict(database)
-    query = "&".join(f"{name}={parameters[name]}" for name in ("sslmode", "sslrootcert", "channel_binding"))
-    login = f"{parameters['user']}:{parameters['password']}@{parameters['host']}:{parameters['port']}"
-    (tmp_path / "sql_alchemy_conn").write_text(f"postgresql+psycopg2://{login}/{parameters['dbname']}?{query}")
+    enter_conninfo(tmp_path, database)
     monkeypatch.setattr(health, "SECRETS", tmp_path)
     with psycopg.connect(database) as connection:
         connection.execute(
@@ -70,16 +74,51 @@ def test_a_sign_of_life_from_before_the_start_is_none(
     assert health.check_job("TriggererJob") == "last sign of life 1 s ago"
 
 
+@pytest.fixture
+def ill_since(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "ill-since"
+    monkeypatch.setattr(health, "ILL_SINCE", path)
+    return path
+
+
+def ask(part: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr("sys.argv", ["health", part])
+    return health.main()
+
+
+@pytest.mark.usefixtures("jobs")
+@pytest.mark.parametrize("part", ["triggerer", "api-server"])
 def test_a_part_is_not_blamed_for_its_database(
-    jobs: Callable[[str, str, float], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ill_since: Path, capsys: pytest.CaptureFixture[str], part: str
 ) -> None:
     """It is unhealthy, and is not ended."""
-    ill_since = tmp_path / "ill-since"
-    monkeypatch.setattr(health, "ILL_SINCE", ill_since)
-    monkeypatch.setattr("sys.argv", ["health", "triggerer"])
+    monkeypatch.setattr(health, "API_SERVER", "http://127.0.0.1:1/health")
     (tmp_path / "sql_alchemy_conn").write_text("postgresql+psycopg2://a:b@127.0.0.1:1/c")
-    assert health.main() == 1
+    assert ask(part, monkeypatch) == 1
+    assert "the metadata database does not answer" in capsys.readouterr().out
     assert not ill_since.exists()
+
+
+@pytest.mark.usefixtures("jobs")
+@pytest.mark.parametrize("part", ["triggerer", "api-server"])
+def test_a_database_that_is_being_restored_is_away(
+    empty_database: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ill_since: Path, part: str
+) -> None:
+    """It lets everybody in, and has no tables yet."""
+    monkeypatch.setattr(health, "API_SERVER", "http://127.0.0.1:1/health")
+    enter_conninfo(tmp_path, empty_database())
+    assert ask(part, monkeypatch) == 1
+    assert not ill_since.exists()
+
+
+@pytest.mark.usefixtures("jobs")
+def test_an_api_server_that_does_not_answer_beside_its_database_is_ill(
+    monkeypatch: pytest.MonkeyPatch, ill_since: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(health, "API_SERVER", "http://127.0.0.1:1/health")
+    assert ask("api-server", monkeypatch) == 1
+    assert "refused" in capsys.readouterr().out
+    assert ill_since.exists()
 
 
 def test_the_name_is_the_one_under_which_airflow_enters_jobs() -> None:

@@ -81,6 +81,19 @@ def test_sessions_are_shared_and_hold_one_role(make_pool: Callable[..., Warehous
             session.execute("create table raw.mine ()")
 
 
+def test_sessions_are_opened_as_all_others_are(
+    make_pool: Callable[..., WarehousePool], warehouse_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the connection names a pooler, statements set the role; test_pooler.py has a real one."""
+    authority = conninfo_to_dict(warehouse_dsn)["sslrootcert"]
+    connection = as_connection(warehouse_dsn, extra={"sslrootcert": authority, "pooler": "session"})
+    monkeypatch.setenv("AIRFLOW_CONN_REVOPS_CORE", connection)
+    pool = make_pool(pool_timeout_s=5)
+    with pool.session() as session:
+        found = session.execute("select current_user, current_setting('revops.pooler', true)").fetchone()
+    assert found == ("revops_api", None)
+
+
 def test_never_more_sessions_than_the_bound(make_pool: Callable[..., WarehousePool], warehouse_dsn: str) -> None:
     pool = make_pool(pool_size=3, pool_timeout_s=30)
     most = 0

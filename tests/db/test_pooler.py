@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -16,12 +17,14 @@ from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict
 
 from revops.hooks import pooler
+from revops.hooks.pool import WarehousePool
 from revops.hooks.postgres import ConnectionSettingError
 from revops.hooks.warehouse import connect_warehouse, warehouse_conninfo
 from revops.local.paths import server_account, state_home
 from revops.local.ports import free_port
 from revops.local.postgres import EmbeddedPostgres
 from revops.quality.scan import scan_tables
+from revops.settings import Settings
 from revops.sources import INCLUDE
 from revops.transform.targets import core_tables
 from tests.conftest import WORKER
@@ -197,6 +200,37 @@ def test_ignored_options_never_run_as_the_login(pooled: Callable[..., str]) -> N
             tables=["ace_opportunities"],
             folder=INCLUDE / "soda" / "core",
         )
+
+
+def shared_pool() -> closing[WarehousePool]:
+    settings = Settings.model_construct(pool_size=2, pool_timeout_s=2.0, pool_lifetime_s=1800.0)
+    return closing(WarehousePool(settings, task="test-shared"))
+
+
+def test_the_sessions_of_a_pool_have_the_role_that_they_asked_for(pooled: Callable[..., str]) -> None:
+    pooled("session", extra="session")
+    with shared_pool() as pool, pool.session() as one, pool.session() as two:
+        for session in (one, two):
+            found = session.execute("select current_user, current_setting('statement_timeout')").fetchone()
+            assert found == ("revops_api", "15s")
+            assert session.pgconn.ssl_in_use
+        with pytest.raises(errors.ReadOnlySqlTransaction):
+            one.execute("create temporary table mine (id integer)")
+
+
+@pytest.mark.parametrize(
+    ("mode", "extra", "why"),
+    [
+        ("session", None, "asked for role=revops_api and has none"),
+        ("transaction", "session", "several clients at a time"),
+    ],
+)
+def test_a_pool_hands_out_no_session_with_other_rights(
+    pooled: Callable[..., str], mode: str, extra: str | None, why: str
+) -> None:
+    pooled(mode, ignored="extra_float_digits,options", extra=extra)
+    with shared_pool() as pool, pytest.raises(pooler.PoolerError, match=why), pool.session():
+        pass
 
 
 def test_a_pooler_that_was_not_told_of_is_refused(pooled: Callable[..., str]) -> None:

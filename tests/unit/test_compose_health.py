@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -29,12 +30,15 @@ def ill_since(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Answering(BaseHTTPRequestHandler):
-    status, body = 200, b""
+    status, body, late_s = 200, b"", 0.0
 
     def do_GET(self) -> None:
-        self.send_response(self.status)
-        self.end_headers()
-        self.wfile.write(self.body)
+        time.sleep(self.late_s)
+        # Whoever asked may have given up.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.send_response(self.status)
+            self.end_headers()
+            self.wfile.write(self.body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
         pass
@@ -58,27 +62,96 @@ def ask(part: str, monkeypatch: pytest.MonkeyPatch) -> int:
     return health.main()
 
 
-@pytest.mark.parametrize(("state", "code"), [("healthy", 0), ("unhealthy", 1)])
-def test_an_api_server_without_its_database_is_ill(
-    server: type[Answering], monkeypatch: pytest.MonkeyPatch, state: str, code: int
-) -> None:
-    # Airflow answers 200 in either case.
-    server.body = json.dumps({"metadatabase": {"status": state}, "scheduler": {"status": "unhealthy"}}).encode()
-    assert ask("api-server", monkeypatch) == code
+def database(monkeypatch: pytest.MonkeyPatch, *, is_away: bool = False) -> None:
+    """Have the metadata database answer, or not; tests/db/test_compose_programs.py asks a real one."""
+
+    def ask_database(*_: object) -> None:
+        if is_away:
+            raise health.DependencyError("the metadata database does not answer")
+
+    monkeypatch.setattr(health, "_ask_database", ask_database)
 
 
-def test_an_api_server_that_fails_is_ill(
-    server: type[Answering], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def says(state: str) -> bytes:
+    return json.dumps({"metadatabase": {"status": state}, "scheduler": {"status": "unhealthy"}}).encode()
+
+
+def test_an_api_server_is_not_asked_for_the_other_parts(
+    server: type[Answering], monkeypatch: pytest.MonkeyPatch, ill_since: Path
 ) -> None:
-    server.status = 503
+    server.body = says("healthy")
+    assert ask("api-server", monkeypatch) == 0
+    assert not ill_since.exists()
+
+
+# Airflow answers 200 where it has no database. Its sessions may wait for one until the question has timed out.
+AILMENTS = {
+    "says so": (200, says("unhealthy"), 0.0, "says that it is unhealthy"),
+    "fails": (503, b"", 0.0, "answers 503"),
+    "is late": (200, says("healthy"), 1.0, "timed out"),
+    "says something else": (200, b"<html>", 0.0, "JSONDecodeError"),
+}
+
+
+@pytest.mark.parametrize("ailment", AILMENTS)
+def test_an_api_server_is_ill_where_its_database_is_well(
+    server: type[Answering],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ill_since: Path,
+    ailment: str,
+) -> None:
+    server.status, server.body, server.late_s, said = AILMENTS[ailment]
+    monkeypatch.setattr(health, "TIMEOUT_S", 0.3)
+    database(monkeypatch)
     assert ask("api-server", monkeypatch) == 1
-    assert "answers 503" in capsys.readouterr().out
+    assert said in capsys.readouterr().out
+    assert ill_since.exists()
 
 
-def test_what_does_not_answer_is_ill(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("ailment", AILMENTS)
+def test_an_api_server_is_not_blamed_for_its_database(
+    server: type[Answering],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ill_since: Path,
+    ailment: str,
+) -> None:
+    """It is unhealthy, and is not ended, however long that takes."""
+    server.status, server.body, server.late_s, _ = AILMENTS[ailment]
+    monkeypatch.setattr(health, "TIMEOUT_S", 0.3)
+    database(monkeypatch, is_away=True)
+    ill_since.touch()
+    os.utime(ill_since, (time.time(), time.time() - health.HUNG_S - 1))
+    monkeypatch.setattr(health, "end_if_hung", lambda: pytest.fail("it would be ended"))
+    assert ask("api-server", monkeypatch) == 1
+    assert "the metadata database does not answer" in capsys.readouterr().out
+    assert not ill_since.exists()
+
+
+def test_a_database_that_hangs_is_away(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ill_since: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It takes connections and says nothing, and so the API server says nothing either."""
+    monkeypatch.setattr(health, "SECRETS", tmp_path)
+    monkeypatch.setattr(health, "TIMEOUT_S", 2)
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        port = hanging.getsockname()[1]
+        monkeypatch.setattr(health, "API_SERVER", f"http://127.0.0.1:{port}/health")
+        (tmp_path / "sql_alchemy_conn").write_text(f"postgresql+psycopg2://a:b@127.0.0.1:{port}/c")
+        assert ask("api-server", monkeypatch) == 1
+    assert "the metadata database does not answer" in capsys.readouterr().out
+    assert not ill_since.exists()
+
+
+def test_what_does_not_answer_is_ill(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ill_since: Path
+) -> None:
     monkeypatch.setattr(health, "API_SERVER", "http://127.0.0.1:1/health")
+    database(monkeypatch)
     assert ask("api-server", monkeypatch) == 1
     assert "refused" in capsys.readouterr().out
+    assert ill_since.exists()
 
 
 def test_a_part_that_there_is_not_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,9 +204,10 @@ def test_a_worker_is_not_blamed_for_its_broker(
 
 
 def test_a_good_moment_counts(server: type[Answering], monkeypatch: pytest.MonkeyPatch, ill_since: Path) -> None:
+    database(monkeypatch)
     server.status = 503
     ask("api-server", monkeypatch)
     assert ill_since.exists()
-    server.status, server.body = 200, json.dumps({"metadatabase": {"status": "healthy"}}).encode()
+    server.status, server.body = 200, says("healthy")
     ask("api-server", monkeypatch)
     assert not ill_since.exists()

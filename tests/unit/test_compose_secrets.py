@@ -23,6 +23,7 @@ from revops.compose import secrets
 from revops.compose.files import IMAGE_ACCOUNT, SecretFiles, SecretsError
 from revops.compose.services import make_secrets
 from revops.keyring import DATA_KEYS, INDEX_KEY, Keyring, new_key
+from revops.setting_transport import CONFIG_PATH, TRANSPORT
 
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 # What the contract with docker-compose.yaml names.
@@ -308,6 +309,37 @@ def test_a_malformed_key_is_named_and_not_shown(make: Callable[..., list[str]]) 
         make({DATA_KEYS: "1:hunter2", INDEX_KEY: "hunter3"})
     assert INDEX_KEY in str(refused.value)
     assert "hunter" not in str(refused.value)
+
+
+# --- Lineage ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_of_the_lineage_server_may_not_stand_in_env(make: Callable[..., list[str]], root: Path) -> None:
+    """Compose would put it into the containers' environment, before init could refuse it."""
+    transport = {"type": "http", "url": "https://h", "auth": {"type": "api_key", "apiKey": "hunter2"}}
+    with pytest.raises(SecretsError, match=f"{TRANSPORT} holds a key.*secrets/airflow/openlineage.yml") as refused:
+        make({TRANSPORT: json.dumps(transport)})
+    assert "hunter2" not in str(refused.value)
+    assert not (root / "airflow").exists()
+
+
+def test_the_file_with_the_key_is_there_where_env_names_it(root: Path) -> None:
+    file = root / "airflow" / "openlineage.yml"
+
+    def notes(given: dict[str, str]) -> list[str]:
+        with SecretFiles.opened(root) as files:
+            return make_secrets(files, given, names={}, demo=True, mail_sink=False, host_root=Path("/"))
+
+    with pytest.raises(SecretsError, match=rf"{CONFIG_PATH} is set in .env, and {file}.* is not there"):
+        notes({CONFIG_PATH: str(file)})
+    assert notes({}) == []
+    descriptor = os.open(file, os.O_CREAT | os.O_WRONLY, 0o600)
+    with os.fdopen(descriptor, "w") as written:
+        written.write("transport: {type: console}\n")
+    assert notes({CONFIG_PATH: str(file)}) == []
+    (note,) = notes({})
+    assert "nobody reads secrets/airflow/openlineage.yml" in note
+    assert file.read_text() == "transport: {type: console}\n"
 
 
 # --- The command -----------------------------------------------------------------------------------------------------

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from dotenv import dotenv_values
 from openlineage.client.serde import Serde
 from openlineage.client.transport import get_default_factory
 
 from revops.lineage.edges import Edge
 from revops.lineage.openlineage import Copied, Database, extract_facets, openlineage_facets
+from revops.setting_transport import CONFIG_PATH, TRANSPORT, transport_faults
+from tests.conftest import ROOT
 
 WAREHOUSE = Database("postgres://warehouse.example:5433", "revops_core")
 SOURCE = Database("postgres://odoo.example:5432", "odoo")
@@ -130,10 +134,30 @@ def test_a_database_is_named_without_its_login(conninfo: str, namespace: str, na
     assert database.dataset("core.contact") == {"namespace": namespace, "name": f"{name}.core.contact"}
 
 
-def test_the_examples_of_settings_are_transports() -> None:
-    lines = (Path(__file__).resolve().parents[2] / ".env.example").read_text().splitlines()
-    written = [line.removeprefix("#") for line in lines if line.startswith("#AIRFLOW__OPENLINEAGE__TRANSPORT=")]
+@pytest.fixture
+def examples() -> list[dict[str, Any]]:
+    """The transports that .env.example shows."""
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    written = [line.removeprefix("#") for line in lines if line.startswith(f"#{TRANSPORT}=")]
     settings = [dotenv_values(stream=io.StringIO(line), interpolate=False) for line in written]
-    configured = [json.loads(value or "") for setting in settings for value in setting.values()]
-    made = [get_default_factory().create(config) for config in configured]
-    assert [transport.kind for transport in made] == ["http", "file"]
+    return [json.loads(value or "") for setting in settings for value in setting.values()]
+
+
+def test_the_examples_of_settings_are_transports_without_a_key(examples: list[dict[str, Any]]) -> None:
+    assert [get_default_factory().create(config).kind for config in examples] == ["http", "file"]
+    assert [list(transport_faults({TRANSPORT: json.dumps(config)})) for config in examples] == [[], []]
+
+
+def test_the_file_of_events_can_be_written_in_every_container(examples: list[dict[str, Any]]) -> None:
+    """Their roots are read-only; what x-airflow mounts, all of them have."""
+    volumes = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())["x-airflow"]["volumes"]
+    writable = [volume.split(":")[1] for volume in volumes if isinstance(volume, str) and volume.count(":") == 1]
+    assert str(Path(examples[1]["log_file_path"]).parent) in writable
+
+
+def test_the_file_that_the_guide_shows_holds_a_transport(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "lineage.md").read_text(), re.DOTALL)
+    path = tmp_path / "openlineage.yml"
+    path.write_text(shown)
+    assert list(transport_faults({CONFIG_PATH: str(path)})) == []
+    assert get_default_factory().create(yaml.safe_load(shown)["transport"]).kind == "http"

@@ -410,3 +410,68 @@ def test_a_malformed_address_of_a_service_is_refused(value: str, reason: str) ->
     text = faults(**{EMBEDDING_URL: value})
     assert f"  {EMBEDDING_URL} {reason}" in text
     assert "hunter2" not in text
+
+
+TRANSPORT, CONFIG_PATH = "AIRFLOW__OPENLINEAGE__TRANSPORT", "AIRFLOW__OPENLINEAGE__CONFIG_PATH"
+SERVER = {"type": "http", "url": "https://lineage.example.com"}
+BY_CONNECTION = {"type": "airflow_connection_api_key", "conn_id": "lineage"}
+
+
+@pytest.mark.parametrize(
+    "transport",
+    [
+        {**SERVER, "auth": {"type": "api_key", "apiKey": "hunter2"}},
+        {**SERVER, "auth": {**BY_CONNECTION, "apiKey": "hunter2"}},
+        {**SERVER, "custom_headers": {"Authorization": "Bearer hunter2"}},
+        {**SERVER, "custom_headers": {"X-Api-Key": "hunter2"}},
+        {**SERVER, "url": "https://user:hunter2@lineage.example.com"},
+        {"type": "kafka", "config": {"sasl.password": "hunter2"}},
+        {"type": "composite", "transports": [{**SERVER, "auth": {"apiKey": "hunter2"}}, {"type": "console"}]},
+        {"type": "composite", "transports": {"one": {**SERVER, "auth": {"apiKey": "hunter2"}}}},
+    ],
+)
+def test_a_key_of_the_lineage_server_in_the_environment_is_refused(transport: dict[str, object]) -> None:
+    """`docker inspect` would show it."""
+    text = faults(**{TRANSPORT: json.dumps(transport)})
+    assert f"  {TRANSPORT} holds a key or a password" in text
+    assert f"a file of mode 600 (secrets/airflow/openlineage.yml), and name that with {CONFIG_PATH}" in text
+    assert "hunter2" not in text
+
+
+@pytest.mark.parametrize(
+    "transport",
+    [
+        SERVER,
+        {**SERVER, "auth": BY_CONNECTION},
+        {"type": "file", "log_file_path": "/opt/airflow/logs/openlineage.jsonl", "append": True},
+    ],
+)
+def test_a_transport_without_a_key_may_stand_in_the_environment(transport: dict[str, object]) -> None:
+    Settings.from_environment({**GOOD, TRANSPORT: json.dumps(transport), CONFIG_PATH: ""})
+
+
+@pytest.mark.parametrize("value", ["http://hunter2", '["hunter2"]', '{"type": "http"'])
+def test_a_transport_that_is_none_is_refused(value: str) -> None:
+    text = faults(**{TRANSPORT: value})
+    assert f"  {TRANSPORT} is no JSON object" in text
+    assert "hunter2" not in text
+
+
+def test_the_file_of_a_transport_is_read_and_checked(tmp_path: Path) -> None:
+    """Without a transport in it OpenLineage's client would print events, without the file it would fail at each."""
+    path = tmp_path / "openlineage.yml"
+    assert f"  {CONFIG_PATH} names {path}, which can't be read: No such file" in faults(**{CONFIG_PATH: str(path)})
+    for content, why in (
+        ("", "has no transport with a type"),
+        ("- hunter2", "has no transport with a type"),
+        ("transport: {url: hunter2}", "has no transport with a type"),
+        ("type: http\napiKey: hunter2: hunter2", "is no YAML at line 2"),
+    ):
+        path.write_text(content)
+        text = faults(**{CONFIG_PATH: str(path)})
+        assert f"  {CONFIG_PATH} names {path}, which {why}. Example: transport: " in text
+        assert "hunter2" not in text
+    path.write_text("transport: {type: http, url: 'https://h', auth: {type: api_key, apiKey: hunter2}}")
+    Settings.from_environment({**GOOD, CONFIG_PATH: str(path)})
+    text = faults(**{CONFIG_PATH: str(path), TRANSPORT: json.dumps(SERVER)})
+    assert f"{TRANSPORT} and {CONFIG_PATH} are both set" in text

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -42,34 +43,47 @@ class DependencyError(Exception):
 
 
 def check_api_server() -> str:
-    """The server answers and reaches the metadata database; of the other parts it only repeats what that holds."""
-    state = json.loads(_get(API_SERVER))["metadatabase"]["status"]
-    if state != "healthy":
-        raise UnhealthyError(f"the metadata database is {state}")
+    """The server answers and reaches the metadata database; of the other parts it only repeats what that holds.
+
+    Without its database it answers that it has none, late or not at all. So the database itself is asked then: the
+    fault is the server's only where that answers.
+    """
+    try:
+        state = json.loads(_get(API_SERVER))["metadatabase"]["status"]
+        if state != "healthy":
+            raise UnhealthyError(f"the metadata database answers, and the API server says that it is {state}")
+    except Exception:
+        _ask_database("select 1 from job limit 1")
+        raise
     return "answers"
 
 
 def check_job(job_type: str) -> str:
     """The job of this very container has given a sign of life since the container's last start."""
-    import psycopg2
-
-    conninfo = (SECRETS / "sql_alchemy_conn").read_text().strip().replace("postgresql+psycopg2://", "postgresql://")
-    try:
-        connection = psycopg2.connect(conninfo, connect_timeout=TIMEOUT_S, application_name="revops:health")
-    except psycopg2.OperationalError as error:
-        raise DependencyError(f"the metadata database does not answer: {error}") from error
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(BEAT, (job_type, _hostname()))
-            row = cursor.fetchone()
-    finally:
-        connection.close()
+    row = _ask_database(BEAT, (job_type, _hostname()))
     # A restarted container keeps its name, and the job that was killed in it is entered as running.
     if row is None or row[0] > _age_s():
         raise UnhealthyError(f"no {job_type} runs here yet")
     if row[0] > OLDEST_BEAT_S:
         raise UnhealthyError(f"the {job_type} gave its last sign of life {row[0]:.0f} s ago")
     return f"last sign of life {row[0]:.0f} s ago"
+
+
+def _ask_database(query: str, parameters: tuple[str, ...] = ()) -> tuple[Any, ...] | None:
+    """Return the first row of a query in the metadata database; raises DependencyError, also while that is restored."""
+    import psycopg2
+
+    conninfo = (SECRETS / "sql_alchemy_conn").read_text().strip().replace("postgresql+psycopg2://", "postgresql://")
+    try:
+        connection = psycopg2.connect(conninfo, connect_timeout=TIMEOUT_S, application_name="revops:health")
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(query, parameters)
+                return cursor.fetchone()
+        finally:
+            connection.close()
+    except psycopg2.Error as error:
+        raise DependencyError(f"the metadata database does not answer: {error}") from error
 
 
 def check_worker() -> str:

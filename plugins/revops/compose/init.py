@@ -12,7 +12,7 @@ import structlog
 
 SECRETS = Path("/run/secrets/airflow")
 ADMIN = "admin"
-# For the embedding service, which loads its model at the same time.
+# For what starts at the same time, such as the embedding service, which loads its model.
 WAIT_S = "120"
 # Without these nothing runs. A source or a mail server that is down must not keep the web UI from starting: it is told.
 NEEDED = ("settings", "connections", "sources", "revops_core", "airflow")
@@ -70,9 +70,15 @@ def set_pools() -> str:
 
 def check_settings() -> str:
     """Check settings, connections and the encoder; raises SystemExit where what is NEEDED is wrong."""
+    return run_preflight()
+
+
+def run_preflight(*only: str) -> str:
+    """Run all checks, or those that are named; raises SystemExit where one fails that is NEEDED, after all is said."""
     # A process of its own: it prints its progress, and knows nothing of the database that this one is connected to.
-    needed = [word for name in NEEDED for word in ("--needed", name)]
-    checked = subprocess.run([sys.executable, "-m", "revops.preflight", "--wait", WAIT_S, *needed], check=False)
+    options = [*(("--needed", name) for name in NEEDED), *(("--only", name) for name in only)]
+    words = [word for option in options for word in option]
+    checked = subprocess.run([sys.executable, "-m", "revops.preflight", "--wait", WAIT_S, *words], check=False)
     if checked.returncode != 0:
         raise SystemExit(checked.returncode)
     return "passed"

@@ -15,6 +15,7 @@ from revops.compose.connections import MAIL_SINK, MOUNTED, postgresql_uri, read_
 from revops.compose.files import SecretFiles, SecretsError
 from revops.compose.trust import ensure_authority, ensure_server
 from revops.keyring import DATA_KEYS, INDEX_KEY, new_key, read_data_keys, read_key
+from revops.setting_transport import CONFIG_PATH, TRANSPORT, transport_faults
 
 # Service -> the logins whose passwords it sets.
 DATABASES = {
@@ -23,6 +24,8 @@ DATABASES = {
     "samples": ("superuser", "odoo", "ace", "odoo_reader", "ace_reader"),
 }
 SERVERS = (*DATABASES, "redis")
+# Written by hand, where OpenLineage's events go to a server that wants a key.
+LINEAGE = "airflow/openlineage.yml"
 
 REDIS = """# Made by `make secrets`; TLS only.
 port 0
@@ -50,6 +53,7 @@ def make_secrets(
     sink stand in for what .env lacks; mail_sink: the latter alone.
     """
     _check_names(names)
+    notes = _lineage(files, given)
     authority = ensure_authority(files)
     for service in SERVERS:
         ensure_server(files, authority, service, names.get(service, ()))
@@ -67,7 +71,7 @@ def make_secrets(
         given, defaults=_default_connections(passwords, demo=demo, mail_sink=demo or mail_sink)
     )
     write_connections(files, connections, host_root=host_root)
-    return connections.notes
+    return [*connections.notes, *notes]
 
 
 def _airflow(files: SecretFiles, passwords: Mapping[str, str]) -> None:
@@ -109,6 +113,21 @@ def _encryption(files: SecretFiles, given: Mapping[str, str]) -> None:
     if index and index != files.keep_key("airflow/index_key", lambda: index):
         raise SecretsError(_other_key(files, INDEX_KEY, "airflow/index_key"))
     files.keep_key("airflow/index_key", new_key)
+
+
+def _lineage(files: SecretFiles, given: Mapping[str, str]) -> list[str]:
+    """Return what to tell of where lineage goes; raises SecretsError for a key in .env, which containers would show."""
+    if faults := list(transport_faults({TRANSPORT: given.get(TRANSPORT, "")})):
+        raise SecretsError("in .env:\n" + "\n".join(f"  {fault}" for fault in faults))
+    is_there, is_named = files.read(LINEAGE) is not None, bool(given.get(CONFIG_PATH, "").strip())
+    if is_named and not is_there:
+        raise SecretsError(
+            f"{CONFIG_PATH} is set in .env, and {files.root / LINEAGE}, which the containers read, is not there. "
+            "Remedy: write it (docs/lineage.md), or leave the variable out"
+        )
+    if is_there and not is_named:
+        return [f"lineage: nobody reads secrets/{LINEAGE}. Set {CONFIG_PATH} in .env to its path, and events are sent"]
+    return []
 
 
 def _other_key(files: SecretFiles, variable: str, name: str) -> str:

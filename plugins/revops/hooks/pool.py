@@ -11,6 +11,7 @@ from weakref import WeakSet
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 
+from revops.hooks.pooler import Session
 from revops.hooks.postgres import connect
 from revops.hooks.warehouse import CONNECTION_ID, Role, warehouse_conninfo
 from revops.settings import Settings
@@ -35,6 +36,7 @@ class WarehousePool:
 
     A session is tried before it is handed out, so that a server's restart is not seen by queries after it. An edited
     connection counts from the next session on. Threads may share a pool; a forked process has one of its own.
+    For programs that live long, such as a console; a command that asks once opens one session instead.
     """
 
     def __init__(self, settings: Settings, *, role: Role = "revops_api", task: str = "console") -> None:
@@ -55,7 +57,7 @@ class WarehousePool:
         """Yield a session; commits where the block ends well, else rolls back.
 
         Raises PoolExhaustedError where none becomes free in time, psycopg.OperationalError where the server can't be
-        reached, and what `warehouse_conninfo` raises.
+        reached, PoolerError where a pooler gives it other rights, and what `warehouse_conninfo` raises.
         """
         pool, connection = self._take()
         try:
@@ -94,6 +96,7 @@ class WarehousePool:
     def _opened(self, dsn: str) -> ConnectionPool:
         return ConnectionPool(
             dsn,
+            connection_class=Session,
             name=f"revops:{self._task}",
             min_size=0,
             max_size=self._size,

@@ -11,6 +11,7 @@ import select
 import time
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any, Self
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -65,23 +66,33 @@ def without_options(parameters: dict[str, str]) -> tuple[dict[str, str], str]:
     return {name: value for name, value in parameters.items() if name != "options"}, statement
 
 
-def open_session(dsn: str) -> psycopg.Connection:
-    """Open a session that has the settings of the connection string's options.
+class Session(psycopg.Connection):
+    """A session that has the settings of its connection string's options; another is not opened."""
 
-    Raises psycopg.OperationalError where there is no session, and PoolerError where it has other rights.
-    """
-    parameters = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
-    asked, statement = without_options(parameters)
-    connection = psycopg.connect(make_conninfo("", **asked))
-    try:
-        if statement:
-            _run(connection, statement)
-            refuse_shared_sessions(connection, make_conninfo("", **asked))
-        check_settings(parameters.get("options", ""), lambda query: _run(connection, query))
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+    @classmethod
+    def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
+        """Open a session; kwargs: libpq's parameters.
+
+        Raises psycopg.OperationalError where there is no session, and PoolerError where it has other rights.
+        """
+        found = conninfo_to_dict(conninfo, **kwargs)
+        parameters = {name: str(value) for name, value in found.items() if value is not None}
+        asked, statement = without_options(parameters)
+        connection = super().connect(make_conninfo("", **asked))
+        try:
+            if statement:
+                _run(connection, statement)
+                refuse_shared_sessions(connection, make_conninfo("", **asked))
+            check_settings(parameters.get("options", ""), lambda query: _run(connection, query))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def open_session(dsn: str) -> psycopg.Connection:
+    """Open a session that has the settings of the connection string's options; raises what Session.connect raises."""
+    return Session.connect(dsn)
 
 
 def check_settings(options: str, ask: Callable[[str], str]) -> None:
