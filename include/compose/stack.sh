@@ -5,17 +5,7 @@
 #   GPU       1 with, 0 without; without it, what the engine has
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-fail() {
-    printf 'error: %s\n' "$*" >&2
-    exit 1
-}
-
-# setting NAME DEFAULT: of the environment, else of .env, as Compose itself looks for it.
-setting() {
-    local value=${!1:-}
-    [ -n "$value" ] || [ ! -f .env ] || value=$(sed -n "s/^[[:space:]]*$1=//p" .env | tail -1 | sed "s/^[\"']//; s/[\"']\$//")
-    printf '%s' "${value:-$2}"
-}
+. include/compose/env.sh
 
 check_engine() {
     command -v docker >/dev/null || fail "the command docker is missing. Remedy: install Docker Engine with the Compose" \
@@ -62,11 +52,33 @@ has_gpu() {
     esac
 }
 
+# Sets `further`, the files besides Revops' own: Compose's override, and those that REVOPS_COMPOSE_FILES names.
+find_further_files() {
+    local file named
+    further=()
+    [ -z "$(setting COMPOSE_FILE '')" ] || fail "COMPOSE_FILE=$(setting COMPOSE_FILE '') would be left out here. Remedy:" \
+        "name files of your own in REVOPS_COMPOSE_FILES in .env, and remove COMPOSE_FILE from .env and the environment."
+    # Of several overrides Compose takes the first of these, too.
+    for file in {compose,docker-compose}.override.{yml,yaml}; do
+        [ ! -f "$file" ] || { further=(--file "$file"); break; }
+    done
+    IFS=$': \t' read -r -a named <<<"$(setting REVOPS_COMPOSE_FILES '')"
+    for file in "${named[@]}"; do
+        [ -z "$file" ] || [ -f "$file" ] || fail "REVOPS_COMPOSE_FILES names the file $file, which is not in $PWD. Remedy:" \
+            "put it back, or name another; what it adds to the stack must not be left out unnoticed."
+        [ -z "$file" ] || further+=(--file "$file")
+    done
+    # By which docker-compose.yaml knows that they are not left out.
+    export REVOPS_COMPOSE_FILES=
+}
+
 # Sets `compose`, the command with its files.
 choose_files() {
+    find_further_files
     compose=(docker compose --project-name "$project" --file docker-compose.yaml)
     ! has scale || compose+=(--file docker-compose.scale.yaml)
     ! has_gpu || compose+=(--file docker-compose.gpu.yaml)
+    compose+=("${further[@]}")
     ! has demo || compose+=(--profile demo)
     ! has dev || compose+=(--profile dev)
 }
@@ -75,8 +87,8 @@ choose_files() {
 export_settings() {
     [ ! -d secrets ] || export REVOPS_UID="${REVOPS_UID:-$(stat -c %u secrets 2>/dev/null || stat -f %u secrets)}"
     if has demo; then
-        export REVOPS_EMBEDDING_MODEL REVOPS_ALERT_EMAIL
-        REVOPS_EMBEDDING_MODEL=$(setting REVOPS_EMBEDDING_MODEL /models/demo)
+        export REVOPS_COMPOSE_MODEL REVOPS_ALERT_EMAIL
+        REVOPS_COMPOSE_MODEL=$(setting REVOPS_COMPOSE_MODEL demo)
         REVOPS_ALERT_EMAIL=$(setting REVOPS_ALERT_EMAIL revops-alerts@example.com)
     fi
 }

@@ -169,7 +169,7 @@ def test_secrets_are_made_with_docker_alone(airflow: str, checkout: Path, tmp_pa
         f"PASSWORD={CANARY}\n"
         f"AIRFLOW_CONN_ODOO_SOURCE=postgresql://r:hunter2@odoo.example.com/odoo?sslmode=verify-full&sslrootcert={quoted}\n"
     )
-    command = [checkout / "include" / "airflow" / "make-secrets", "--demo"]
+    command = [checkout / "include" / "compose" / "make-secrets", "--demo"]
     environment = {**os.environ, "REVOPS_SECRETS": str(folder), "REVOPS_TAG": "test"}
     for expected in ("secrets/warehouse: wrote", "nothing to do"):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)

@@ -12,7 +12,7 @@ import yaml
 
 from revops.connection_stores import BACKEND_VARIABLES
 from revops.setting_names import COMPOSE_VARIABLES, TOOL_VARIABLES
-from revops.settings import OPTIONAL_VARIABLES, variable_names
+from revops.settings import CONNECTION_VARIABLES, EMBEDDING_PYTHON, OPTIONAL_VARIABLES, variable_names
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / ".env.example").read_text()
@@ -120,6 +120,16 @@ def test_the_defaults_that_are_shown_are_composes() -> None:
     assert {name: shown[name] for name in defaults if name in compose_only} == {
         name: next(iter(values)) for name, values in defaults.items() if name in compose_only
     }
+
+
+@pytest.mark.skipif(not COMPOSE_FILES, reason="there is no docker-compose.yaml")
+def test_compose_passes_on_what_airflow_reads() -> None:
+    """What .env says and no container is told would be the default in silence."""
+    environment = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())["x-airflow"]["environment"]
+    # These stand in files of secrets/airflow; and the encoder is a container.
+    elsewhere = {*CONNECTION_VARIABLES, *OPTIONAL_VARIABLES, EMBEDDING_PYTHON}
+    lineage = {name for name in documented() if name.startswith("AIRFLOW__OPENLINEAGE__")}
+    assert (set(variable_names()) - elsewhere | lineage) - set(environment) == set()
 
 
 def test_no_variable_is_shown_twice() -> None:

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from airflow.configuration import conf
 from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
 from kubernetes.client import ApiClient, V1Pod
 
+from revops.compose import init as compose
 from revops.keyring import new_key
-from revops.kubernetes import pods
+from revops.kubernetes import init, pods
 from revops.operators.embed import EmbedOperator
 from revops.settings import Settings, variable_names
 from revops.source_dag import source_dag
@@ -191,6 +193,35 @@ def test_modules_that_the_cluster_runs_exist() -> None:
     assert "revops.kubernetes.init" in modules
     for module in modules:
         pkgutil.resolve_name(module)
+
+
+def test_a_cluster_starts_without_what_one_host_starts_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source or a mail server that is down is told, and fails no `helm upgrade`."""
+    commands: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert (compose.check_settings(), init.check_settings()) == ("passed", "passed")
+    one_host, cluster = commands
+    assert {"--wait", "--needed"} <= set(one_host)
+    assert cluster[: len(one_host)] == one_host
+    only = {name for option, name in pairwise(cluster) if option == "--only"}
+    assert only >= {*compose.NEEDED, "odoo_source", "smtp_default"}
+    assert not only & init.LATER
+
+
+def test_the_ingress_is_believed_that_people_have_tls() -> None:
+    """Else the cookie of a log-in, or the one that renews it, is not Secure."""
+    assert VALUES["config"]["api"]["base_url"].startswith("https://")
+    assert VALUES["config"]["fab"]["cookie_secure"] == "True"
+    assert VALUES["apiServer"]["args"] == ["bash", "-c", "exec airflow api-server --proxy-headers"]
+    assert {"name": "FORWARDED_ALLOW_IPS", "value": "*"} in VALUES["apiServer"]["env"]
+    # All may say so, since few get there.
+    assert VALUES["networkPolicies"]["enabled"]
+    assert VALUES["apiServer"]["networkPolicy"]["ingress"]["from"]
 
 
 def test_claims_secrets_and_images_are_made_somewhere() -> None:

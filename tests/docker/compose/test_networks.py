@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from tests.docker.compose_stack import DATABASES, ComposeStack
@@ -60,6 +63,20 @@ def test_each_reaches_whom_it_needs_and_nobody_else(stack: ComposeStack) -> None
         _, output = stack.execute(container["Id"], "bash", "-c", KNOCK, "knock", *targets)
         reached[name] = {targets[line] for line in output.splitlines() if line in targets}
     assert reached == MAY_REACH
+
+
+def test_this_host_comes_to_the_web_ui_from_the_gateway(stack: ComposeStack) -> None:
+    """By that a proxy on this host is known (revops.compose.api_server), and the other containers are not."""
+    container, path = stack.container(WEB)["Id"], f"/from-this-host-{uuid.uuid4().hex}"
+    ask = "from revops.compose.api_server import ROUTES, gateway; print(gateway(ROUTES.read_text()))"
+    code, told = stack.execute(container, "python", "-c", ask)
+    assert code == 0, told
+    httpx.get(f"http://127.0.0.1:{stack.web_port}{path}", timeout=60, trust_env=False)
+    deadline = time.monotonic() + 30
+    while not (lines := [line for line in stack.engine.logs(container).decode().splitlines() if path in line]):
+        assert time.monotonic() < deadline, "the request is not in the log"
+        time.sleep(0.5)
+    assert json.loads(lines[0])["client_addr"].rpartition(":")[0] == told.split()[-1]
 
 
 @contextlib.contextmanager
